@@ -1,0 +1,119 @@
+"""Who waits for whom.
+
+A task that is about to park looks whether the owner of what it waits for waits itself, and for what, and
+so on; if the chain comes back to it, waiting could never end. Every wait is noted before anybody looks, so the
+last one to close a cycle sees the whole of it. Only a look that meets an owner who waits goes under the lock:
+there exactly one task of a cycle finds it, because the finder takes its own wait out before it leaves.
+"""
+
+from __future__ import annotations
+
+import warnings
+from _thread import allocate_lock
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from asynclocks.backends import backend_of, task_name
+from asynclocks.backends._seam import State, Ticket
+from asynclocks.exceptions import DeadlockError
+
+POLICIES = ("raise", "warn", "off")
+
+_policy = "raise"
+_graph = allocate_lock()
+
+
+def set_deadlock_policy(policy: str) -> str:
+    """Decide what happens to a task whose wait could never end; returns the policy until now.
+
+    "raise" (the default) gives it DeadlockError, "warn" gives a RuntimeWarning and lets it wait, "off" does
+    not look. The policy is the process's.
+
+    Raises:
+        ValueError: no such policy.
+
+    >>> set_deadlock_policy("warn")
+    'raise'
+    >>> set_deadlock_policy("raise")
+    'warn'
+    """
+    global _policy
+    if policy not in POLICIES:
+        raise ValueError(f"set_deadlock_policy: {policy!r} is none of {', '.join(map(repr, POLICIES))}")
+    old, _policy = _policy, policy
+    return old
+
+
+def check(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
+    """Refuse a wait that could never end. The wait is noted in `waits` already.
+
+    Raises:
+        DeadlockError: by the policy "raise".
+    """
+    if _policy == "off":
+        return
+    for owner in ticket.synchronizer._owners(ticket):
+        other = owner()
+        if other is not None and (other == task or other in waits or _wait_of(other) is not None):
+            _look_closely(task, ticket, waits)
+            return
+
+
+def _look_closely(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
+    with _graph:
+        cycle = _find_cycle(task, ticket)
+        # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
+        if cycle is None or cycle != _find_cycle(task, ticket) or ticket.state is not State.QUEUED:
+            return
+        if _policy == "raise":
+            del waits[task]
+    links = _in_words(task, cycle)
+    if _policy == "raise":
+        raise DeadlockError(links)
+    warnings.warn(f"deadlock: {'; '.join(links)}", RuntimeWarning, stacklevel=2)
+
+
+def _find_cycle(task: Any, ticket: Ticket) -> list[tuple[Ticket, Any]] | None:
+    """The waits that lead from this task back to it, each with whom it waits for."""
+    path: list[tuple[Ticket, Any]] = []
+    branches = [_owners(ticket)]
+    tickets = [ticket]
+    seen = set()
+    while branches:
+        other = next(branches[-1], None)
+        if other is None:
+            branches.pop()
+            tickets.pop()
+            if path:
+                path.pop()
+            continue
+        if other == task:
+            return [*path, (tickets[-1], other)]
+        wait = None if other in seen else _wait_of(other)
+        seen.add(other)
+        if wait is not None:
+            path.append((tickets[-1], other))
+            tickets.append(wait)
+            branches.append(_owners(wait))
+    return None
+
+
+def _owners(ticket: Ticket) -> Iterator[Any]:
+    for owner in ticket.synchronizer._owners(ticket):
+        task = owner()
+        if task is not None:
+            yield task
+
+
+def _wait_of(task: Any) -> Ticket | None:
+    backend = backend_of(task)
+    wait = None if backend is None else backend.waits(task).get(task)
+    return wait if wait is not None and wait.state is State.QUEUED else None
+
+
+def _in_words(task: Any, cycle: list[tuple[Ticket, Any]]) -> tuple[str, ...]:
+    links = []
+    for ticket, owner in cycle:
+        links.append(f"task {task_name(task)!r} waits for {ticket.synchronizer} held by task {task_name(owner)!r}")
+        task = owner
+    return tuple(links)

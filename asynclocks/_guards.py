@@ -1,0 +1,188 @@
+"""Acquisitions and guards: what asking for a lock returns, and what holding one is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, NoReturn, Self, TypeVar
+
+from asynclocks.backends._seam import State, Ticket
+from asynclocks.exceptions import GuardReleasedError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Guard:
+    """Base of every guard: who has it holds the lock.
+
+    Leaving a ``with`` block after an early `release` is fine.
+
+    A guard that comes from ``async with mutex`` is referred to by its lock while it holds, and released at the
+    end of the block at the latest, so it needs no finalizer. All others are `LooseGuard` s.
+    """
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Let go.
+
+        Raises:
+            GuardReleasedError: it had let go already, or was turned into another guard.
+        """
+        if not self._let_go():
+            self._refuse()
+
+    @property
+    def released(self) -> bool:
+        """Has it let go, or was it turned into another guard?"""
+        raise NotImplementedError
+
+    @property
+    def recovered(self) -> bool:
+        """Did the previous holder die without releasing (Cloudflare Workers)? Then the value may be half-changed."""
+        return False
+
+    def _let_go(self) -> bool:
+        """Release; False where there is nothing to release."""
+        raise NotImplementedError
+
+    def _leave_block(self) -> None:
+        """Release whatever this guard has become."""
+        self._let_go()
+
+    def _refuse(self) -> NoReturn:
+        raise GuardReleasedError(f"{self!r}: it let go already, or was turned into another guard; acquire again")
+
+    def _of(self) -> object:
+        """What it guards, for messages."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        if self.released:
+            self._refuse()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._leave_block()
+
+    def __repr__(self) -> str:
+        return f"<{_public_name(self)} of {self._of()}{', released' if self.released else ''}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle or copy {self!r}: only one may hold it")
+
+
+class LooseGuard(Guard):
+    """A guard that nobody but its user refers to: it warns and releases when it is dropped unreleased.
+
+    It stands for a granted ticket. Turned into another guard (`_turn`), it leaves the hold to a new ticket, which
+    ``after`` of the old one names: the block's exit follows.
+    """
+
+    __slots__ = ()
+
+    _hold: Ticket
+
+    @property
+    def released(self) -> bool:
+        return self._hold.state is not State.GRANTED
+
+    def _let_go(self) -> bool:
+        return give_back(self._hold)
+
+    def _leave_block(self) -> None:
+        hold = self._hold
+        while hold.after is not None:
+            hold = hold.after
+        give_back(hold)
+
+    def _turn(self) -> Ticket:
+        """Make over the hold to a new ticket, for another guard.
+
+        Raises:
+            GuardReleasedError: there is nothing to make over any more.
+        """
+        synchronizer = self._hold.synchronizer
+        hold: Ticket | None = synchronizer._transact(synchronizer._make_over, self._hold)
+        if hold is None:
+            self._refuse()
+        return hold
+
+    def _of(self) -> object:
+        return self._hold.synchronizer
+
+    def __del__(self) -> None:
+        hold = getattr(self, "_hold", None)  # its constructor may have failed
+        if hold is not None and hold.state is State.GRANTED:
+            synchronizer = hold.synchronizer
+            synchronizer._give_from_finalizer(synchronizer._release, hold)
+            warn_dropped(self)
+
+
+def give_back(hold: Ticket) -> bool:
+    """Release what this ticket was granted. False: somebody did already."""
+    return bool(hold.synchronizer._give_back(hold))
+
+
+def warn_dropped(guard: Guard) -> None:
+    """Tell that a guard was forgotten."""
+    warnings.warn(
+        f"{_public_name(guard)} of {guard._of()} was dropped unreleased and is released now; "
+        "use `async with` or `with`, or call release()",
+        ResourceWarning,
+        stacklevel=3,
+        source=guard,
+    )
+
+
+def _public_name(guard: Guard) -> str:
+    return type(guard).__name__.removeprefix("Loose")
+
+
+class Acquisition(Awaitable[T_co], AbstractAsyncContextManager[T_co], Generic[T_co]):
+    """What ``lock()``, ``read()``, ``acquire()``, … return: await it or enter it, once.
+
+    ``guard = await m.lock()``: you release the guard.
+    ``async with m.lock() as guard: …`` and ``with await m.lock() as guard: …``: released on exit.
+
+    The place in the queue is taken when it is awaited or entered. It is awaitable but no coroutine:
+    ``asyncio.wait_for``, ``gather`` and ``ensure_future`` take it. Dropped without either, it warns
+    RuntimeWarning, as a coroutine does.
+
+    Raises:
+        RuntimeError: it was awaited or entered before.
+    """
+
+    __slots__ = ("__weakref__", "_guard", "_of", "_take", "_what")
+
+    def __init__(self, of: object, what: str, take: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._of = of
+        self._what = what
+        self._take: Callable[[], Coroutine[Any, Any, Any]] | None = take
+
+    def _begin(self) -> Coroutine[Any, Any, T_co]:
+        take, self._take = self._take, None
+        if take is None:
+            raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
+        return take()
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> T_co:
+        self._guard = guard = await self._begin()
+        return guard.__enter__()  # type: ignore[attr-defined, no-any-return]
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._guard._leave_block()  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"<{self._what} of {self._of}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle or copy {self!r}: it is one place in one queue")
+
+    def __del__(self) -> None:
+        if getattr(self, "_take", None) is not None:
+            warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)

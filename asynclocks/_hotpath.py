@@ -1,0 +1,79 @@
+"""Taking and giving back a free mutex: the hottest lines of the library, and nothing else.
+
+A compiled twin of `FreeMutex` is to come; this one stays as its fallback.
+
+The mutex's freedom is a token in the list `_free`. Popping and appending are atomic, so a free mutex changes
+hands without the internal lock. Whoever takes it this way looks at the line after the pop, and whoever gives it
+back looks after the append: an arrival enters the line first and tries the token then, so one of the
+two sees the other and nobody is left asleep.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from weakref import ref
+
+from asynclocks._synchronizer import QueuedSynchronizer
+from asynclocks.backends import Hint, follow_hint
+
+TOKEN = None  # that it is in the list is all that matters
+
+_hint: Hint
+
+
+def _follow(hint: Hint) -> None:
+    global _hint
+    _hint = hint
+
+
+follow_hint(_follow)
+
+
+class FreeMutex(QueuedSynchronizer):
+    __slots__ = ("_early", "_free", "_held", "_owner")
+
+    _guard: ClassVar[Any]
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(name)
+        self._free = [TOKEN]
+        self._held: Any = None  # who holds it: the guard of `async with`, or the ticket behind any other
+        self._owner: Any = None  # whose it is, a weak reference; out of date while `_held` is None
+        self._early: list[Any] | None = None  # owners of `async with` guards let go before their block's exit
+
+    async def __aenter__(self) -> Any:
+        try:
+            task = _hint()
+            if task is not None:
+                self._free.pop()
+                if self._head is None:
+                    self._owner = ref(task)
+                    self._held = guard = self._guard()
+                    guard._mutex = self
+                    return guard
+                self._put_back()
+        except (IndexError, RuntimeError):  # held; or not asyncio
+            pass
+        await self._acquire()
+        self._held = guard = self._guard()
+        guard._mutex = self
+        return guard
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        # An exit has no identity. But while no guard was let go early, each one ends the present hold.
+        if self._early is None and self._held is not None:
+            self._held = None
+            self._free.append(TOKEN)
+            if self._head is not None:
+                self._give(self._serve_only, None)
+        else:
+            self._leave()
+
+    def _put_back(self) -> None:
+        """Somebody queued while the token was out: they go first."""
+        self._free.append(TOKEN)
+        self._give(self._serve_only, None)
+
+    def _leave(self) -> None:
+        """An exit that must find out first what it is to release."""
+        raise NotImplementedError

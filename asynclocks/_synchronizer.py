@@ -1,0 +1,369 @@
+"""The one algorithm: a state, a first-in-first-out line of tickets, hand-over and withdrawal.
+
+After Java's AbstractQueuedSynchronizer and tokio's ``batch_semaphore``. A primitive supplies its state
+transitions only:
+
+``_admit(ticket)``
+    may this request enter in the present state? If so, change the state.
+``_retract(ticket)``
+    take back what was admitted.
+
+Both run inside the internal lock and run no code of the user's. Everything that touches the state goes
+through one door, `_transact`: change the state, serve the line, leave the lock, then wake. Ownership is
+handed over before anybody wakes, so nobody can overtake.
+
+Invariants, whenever the internal lock is free:
+1. While the line is not empty, its head is not admissible.
+2. A ticket leaves QUEUED once, inside the lock, for GRANTED or WITHDRAWN.
+3. A granted ticket that had to wait is unparked exactly once.
+4. Entering and leaving the line is O(1) anywhere in it and leaves nothing behind.
+
+The lock is re-entrant only to notice re-entry: the collector may run a finalizer that gives a guard back, or a
+signal handler may run, while this thread is inside. Then `_busy` is set, the change is put into `_deferred`, and
+the thread performs it on leaving. A finalizer also must not block, or two threads inside two locks could wait
+for each other: `_transact_from_finalizer` leaves its change to whoever is inside.
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import RLock
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, ClassVar, TypeVar
+from weakref import ref
+
+from asynclocks._deadlock import check as check_deadlock
+from asynclocks.backends import Hint, blocking_parker, follow_hint, native, running
+from asynclocks.backends._seam import LoopBackend, State, Ticket
+
+QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDRAWN, State.RELEASED
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_hint: Hint
+
+
+def _follow(hint: Hint) -> None:
+    global _hint
+    _hint = hint
+
+
+follow_hint(_follow)
+
+
+class Reentered(RuntimeError):
+    """This thread is inside the internal lock already: a finalizer or signal handler interrupted it there."""
+
+
+class QueuedSynchronizer:
+    """Base of every primitive. See the module's text."""
+
+    __slots__ = ("__weakref__", "_busy", "_deferred", "_head", "_lock", "_name", "_tail", "_waiting")
+
+    kind: ClassVar[str]
+    _followed: ClassVar[bool] = True  # for deadlocks
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        self._lock = RLock()
+        self._busy = False
+        self._deferred: list[tuple[Callable[[Any], object], Any]] = []
+        self._head: Ticket | None = None
+        self._tail: Ticket | None = None
+        self._waiting = 0
+
+    # What a primitive supplies.
+    def _admit(self, ticket: Ticket) -> bool:
+        raise NotImplementedError
+
+    def _retract(self, ticket: Ticket) -> None:
+        raise NotImplementedError
+
+    def _owners(self, ticket: Ticket) -> Iterable[Any]:
+        """Whom this waiting ticket waits for, as weak references to tasks."""
+        return ()
+
+    # The one door.
+    def _transact(self, change: Callable[[A], R], argument: A) -> R:
+        """Change the state inside the lock, serve the line, and wake outside.
+
+        Raises:
+            Reentered: this thread is inside already.
+        """
+        lock = self._lock
+        lock.acquire()
+        if self._busy:
+            lock.release()
+            raise Reentered(f"{self} was used by a finalizer or signal handler in the middle of its own work")
+        self._busy = True
+        try:
+            result = change(argument)
+            granted = self._serve() if self._head is not None else None
+        finally:
+            self._busy = False
+            lock.release()
+        if granted is not None:
+            self._wake(granted)
+        if self._deferred:
+            self._catch_up()
+        return result
+
+    def _give(self, change: Callable[[A], object], argument: A) -> bool:
+        """`_transact` for a change that gives something back and must not be refused. False: the change says no."""
+        try:
+            return self._transact(change, argument) is not False
+        except Reentered:
+            self._deferred.append((change, argument))
+            return True
+
+    def _give_from_finalizer(self, change: Callable[[A], object], argument: A) -> None:
+        """`_give` where blocking is forbidden: whoever is inside the lock performs the change on leaving."""
+        self._deferred.append((change, argument))
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
+        while self._deferred and self._lock.acquire(False):
+            granted = None
+            try:
+                if self._busy or not self._deferred:
+                    return
+                self._busy = True
+                change, argument = self._deferred.pop(0)
+                change(argument)
+                granted = self._serve()
+                self._busy = False
+            finally:
+                self._lock.release()
+            self._wake(granted)
+
+    def _serve(self) -> Ticket | None:
+        """Grant heads while they are admitted; a chain of the granted. Inside the lock."""
+        first: Ticket | None = None
+        last: Ticket | None = None
+        while (ticket := self._head) is not None and self._admit(ticket):
+            self._unlink(ticket)
+            ticket.state = GRANTED
+            if last is None:
+                first = ticket
+            else:
+                last.after = ticket
+            last = ticket
+        return first
+
+    def _wake(self, granted: Ticket | None) -> None:
+        chains = [granted]
+        while chains:
+            ticket = chains.pop()
+            while ticket is not None:
+                following, ticket.after = ticket.after, None
+                if not ticket.unpark():  # its loop is closed, it can never resume: the grant goes on
+                    chains.append(self._pass_on(ticket))
+                ticket = following
+
+    def _pass_on(self, ticket: Ticket) -> Ticket | None:
+        with self._lock:
+            self._busy = True
+            try:
+                self._withdraw(ticket)
+                return self._serve()
+            finally:
+                self._busy = False
+
+    # Changes, for `_transact`.
+    def _join(self, ticket: Ticket) -> bool:
+        """Admit at once if nobody is queued; else queue. `_transact` then tries the head once more."""
+        if self._head is None and self._admit(ticket):
+            ticket.state = GRANTED
+            return True
+        self._link(ticket)
+        return False
+
+    def _join_or_leave(self, ticket: Ticket) -> bool:
+        """Admit at once or not at all."""
+        if self._head is None and self._admit(ticket):
+            ticket.state = GRANTED
+            return True
+        return False
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        """Leave the line, or pass on what was granted and cannot be used."""
+        if ticket.state is QUEUED:
+            self._unlink(ticket)
+            ticket.state = WITHDRAWN
+        elif ticket.state is GRANTED:  # woken and cancelled in the same tick
+            ticket.state = WITHDRAWN
+            self._retract(ticket)
+
+    def _release(self, ticket: Ticket) -> bool:
+        """Give back what was granted. False: it was given back before."""
+        if ticket.state is not GRANTED:
+            return False
+        ticket.state = RELEASED
+        self._retract(ticket)
+        return True
+
+    def _make_over(self, old: Ticket) -> Ticket | None:
+        """A new ticket that holds what the old one held. None: that held nothing any more."""
+        if old.state is not GRANTED:
+            return None
+        new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
+        old.state, new.state = RELEASED, GRANTED
+        old.after = new
+        self._replace(old, new)
+        return new
+
+    def _replace(self, old: Ticket, new: Ticket) -> None:
+        """The hold is `new`'s now: for primitives that remember their holders."""
+
+    def _serve_only(self, _: None) -> None:
+        """No change of its own: `_transact` serves the line."""
+
+    def _link(self, ticket: Ticket) -> None:
+        ticket.state = QUEUED
+        ticket.before = tail = self._tail
+        if tail is None:
+            self._head = ticket
+        else:
+            tail.after = ticket
+        self._tail = ticket
+        self._waiting += 1
+
+    def _unlink(self, ticket: Ticket) -> None:
+        before, after = ticket.before, ticket.after
+        if before is None:
+            self._head = after
+        else:
+            before.after = after
+        if after is None:
+            self._tail = before
+        else:
+            after.before = before
+        ticket.before = ticket.after = None
+        self._waiting -= 1
+
+    # Acquiring.
+    async def _acquire(self, request: Any = None, *, tracked: bool = True) -> Ticket:
+        """Wait until admitted; the ticket that was granted."""
+        try:
+            task = _hint()
+        except RuntimeError:  # not asyncio
+            task = None
+        backend: LoopBackend = native
+        if task is None:
+            backend, task = running()
+            if backend.checkpoints:
+                await backend.checkpoint_if_cancelled()
+        ticket = self._fill_in(backend.parker(), request, weakly(task) if tracked else None)
+        if self._transact(self._join, ticket):
+            if backend.checkpoints:
+                await self._checkpoint(backend, ticket)
+            return ticket
+        waits = backend.waits(task) if self._followed else None
+        try:
+            if waits is not None:
+                waits[task] = ticket
+                check_deadlock(task, ticket, waits)
+            await ticket.park()
+            while ticket.state is QUEUED:  # a park may return without reason
+                await ticket.park()
+        except BaseException as error:
+            self._abandon(ticket, error)
+            raise
+        finally:
+            if waits is not None:
+                waits.pop(task, None)
+        return ticket
+
+    async def _checkpoint(self, backend: LoopBackend, ticket: Ticket) -> None:
+        try:
+            await backend.cancel_shielded_checkpoint()
+        except BaseException as error:
+            self._abandon(ticket, error)
+            raise
+
+    def _abandon(self, ticket: Ticket, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):  # perhaps the collector destroys the coroutine
+            self._give_from_finalizer(self._withdraw, ticket)
+        else:
+            self._give(self._withdraw, ticket)
+
+    def _acquire_now(self, request: Any = None, owner: Any = None) -> Ticket | None:
+        """The granted ticket, or None where waiting would be needed."""
+        ticket = self._fill_in(Ticket(), request, owner)
+        try:
+            return ticket if self._transact(self._join_or_leave, ticket) else None
+        except Reentered:
+            return None
+
+    def _acquire_blocking(self, what: str, request: Any, timeout: float | None) -> Ticket:
+        """`_acquire` for plain threads.
+
+        Raises:
+            TimeoutError: it was not admitted in time; nothing is held.
+            RuntimeError: a loop runs in this thread.
+        """
+        parker = blocking_parker(f"{what} of {self}")
+        ticket = self._fill_in(parker, request, None)
+        deadline = math.inf if timeout is None else monotonic() + timeout
+        if not self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket):
+            if ticket.state is not QUEUED or not self._park_blocking(ticket, deadline):
+                raise TimeoutError(f"{what} of {self} was not granted within {timeout} s")
+        return ticket
+
+    def _park_blocking(self, ticket: Any, deadline: float) -> bool:
+        try:
+            while ticket.state is QUEUED:
+                left = deadline - monotonic()
+                if not ticket.park_blocking(None if left == math.inf else left):
+                    return not self._transact(self._expire, ticket)
+        except BaseException as error:  # KeyboardInterrupt
+            self._abandon(ticket, error)
+            raise
+        return True
+
+    def _give_back(self, hold: Ticket) -> bool:
+        """Release. False: it was released before."""
+        return self._give(self._release, hold)
+
+    def _expire(self, ticket: Ticket) -> bool:
+        """Leave the line because the time is over. False: the grant came first."""
+        if ticket.state is GRANTED:
+            return False
+        self._withdraw(ticket)
+        return True
+
+    def _fill_in(self, ticket: Any, request: Any, owner: Any) -> Any:
+        ticket.synchronizer = self
+        ticket.request = request
+        ticket.owner = owner
+        ticket.state = WITHDRAWN  # until it joins
+        ticket.before = ticket.after = None
+        return ticket
+
+    # For people.
+    def __repr__(self) -> str:
+        return f"<{self} {self._describe()}>"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self._name!r}" if self._name is not None else f"{self.kind} at {id(self):#x}"
+
+    def _describe(self) -> str:
+        raise NotImplementedError
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle or copy {self}: tasks of this process wait for it; pass the object itself")
+
+
+def weakly(task: Any) -> Any:
+    """What returns the task when called, if it still exists.
+
+    Never a strong reference: a task that is parked in a closed loop is destroyed, and its locks with it freed,
+    only if nothing keeps it.
+    """
+    try:
+        return ref(task)
+    except TypeError:  # somebody's own loop may call its tasks by numbers
+        return lambda: task

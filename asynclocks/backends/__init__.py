@@ -1,0 +1,228 @@
+"""Which loop runs here, and how it parks: the registry of backends.
+
+A loop nobody thought of yet joins with one class (`Backend`) and one line::
+
+    asynclocks.backends.register_backend("curio", CurioBackend)
+
+The only file that asks sniffio.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable
+from importlib import import_module
+from typing import Any, NoReturn
+
+import sniffio
+
+from asynclocks.backends import asyncio as _asyncio
+from asynclocks.backends._seam import Backend, LoopBackend, Parker, ParkerTicket, Ticket
+from asynclocks.backends.threads import ThreadParker
+from asynclocks.exceptions import UnsupportedLoopError
+
+__all__ = ["Backend", "Parker", "current_backend", "register_backend"]
+
+IN_PYODIDE = sys.platform == "emscripten"
+_ASYNCIO = "webloop" if IN_PYODIDE else "asyncio"  # what sniffio's "asyncio" is here
+
+
+class ForeignBackend(LoopBackend):
+    """Anybody's backend as the engine uses it."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.name = backend.name
+        self.checkpoints = getattr(backend, "checkpoints", True)
+        self.current_task = backend.current_task  # type: ignore[method-assign]
+        self.task_name = backend.task_name  # type: ignore[method-assign]
+        self.checkpoint_if_cancelled = backend.checkpoint_if_cancelled  # type: ignore[method-assign]
+        self.cancel_shielded_checkpoint = backend.cancel_shielded_checkpoint  # type: ignore[method-assign]
+        self.waits = getattr(backend, "waits", super().waits)  # type: ignore[method-assign]
+        self._backend = backend
+
+    def parker(self) -> Any:
+        parker = self._backend.parker()
+        return parker if isinstance(parker, Ticket) else ParkerTicket(parker)
+
+
+def _built_in(module: str, name: str) -> Callable[[], Backend]:
+    return lambda: getattr(import_module(f"asynclocks.backends.{module}"), name)()  # type: ignore[no-any-return]
+
+
+_factories: dict[str, Callable[[], Backend]] = {
+    "asyncio": _asyncio.AsyncioBackend,
+    "trio": _built_in("trio", "TrioBackend"),
+    "webloop": _built_in("webloop", "WebloopBackend"),
+}
+_backends: dict[str, tuple[Backend, LoopBackend]] = {}  # made so far: as registered, as the engine uses it
+_backend_of_type: dict[type, LoopBackend] = {}  # the type of a task tells its loop
+
+
+def register_backend(name: str, factory: Callable[[], Backend]) -> None:
+    """Serve the loop that sniffio reports as `name` with what `factory` makes.
+
+    The factory is called once, when that loop is first met. Registering a name again replaces its backend.
+    Pyodide's loop is "webloop" here though sniffio says "asyncio".
+
+    Raises:
+        TypeError: the name is no string, or the factory cannot be called.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"register_backend: the name must be a string as sniffio reports it, not {name!r}")
+    if not callable(factory):
+        raise TypeError(f"register_backend({name!r}): the factory must be callable, not {factory!r}")
+    _factories[name] = factory
+    replaced = _backends.pop(name, None)
+    if replaced is not None:
+        for kind in [kind for kind, backend in _backend_of_type.items() if backend is replaced[1]]:
+            del _backend_of_type[kind]
+    _choose_hint(_no_hint if name == _ASYNCIO else _checked_hint)
+
+
+def current_backend() -> Backend:
+    """The backend of the loop that runs here.
+
+    Raises:
+        UnsupportedLoopError: no loop runs in this thread, or one that nobody registered.
+    """
+    return _resolve(_running_name())[0]
+
+
+def running() -> tuple[LoopBackend, Hashable]:
+    """The running loop's backend and task, as the engine uses them."""
+    backend = _resolve(_running_name())[1]
+    task = backend.current_task()
+    if task is not None:  # a callback runs in no task
+        _backend_of_type[type(task)] = backend
+    return backend, task
+
+
+def running_task() -> Hashable | None:
+    """The running task, None where there is none. For calls that need no loop but like to know."""
+    try:
+        return running()[1]
+    except UnsupportedLoopError:
+        return None
+
+
+def backend_of(task: Hashable) -> LoopBackend | None:
+    """The backend that this task runs on."""
+    for kind in type(task).__mro__:
+        if kind in _backend_of_type:
+            return _backend_of_type[kind]
+    return None
+
+
+def task_name(task: Hashable) -> str:
+    """What to call this task in messages."""
+    backend = backend_of(task)
+    return repr(task) if backend is None else backend.task_name(task)
+
+
+def _running_name() -> str:
+    name = _sniff()
+    if name == "asyncio" or name is None or (name == "trio" and not _trio_runs()):
+        # sniffio's context variable leaks into worker threads and into loops started there: look at what runs.
+        # In a callback sniffio sees no task: the running loop decides.
+        if _asyncio.running():
+            return _ASYNCIO
+        if _trio_runs():
+            return "trio"
+        _refuse(None)
+    return name
+
+
+def _sniff() -> str | None:
+    try:
+        return sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return None
+
+
+def _trio_runs() -> bool:
+    return "trio" in sys.modules and bool(import_module("asynclocks.backends.trio").running())
+
+
+def _resolve(name: str) -> tuple[Backend, LoopBackend]:
+    try:
+        return _backends[name]
+    except KeyError:
+        if name not in _factories:
+            _refuse(name)
+    backend = _factories[name]()
+    made = (backend, backend if isinstance(backend, LoopBackend) else ForeignBackend(backend))
+    return _backends.setdefault(name, made)  # two threads may meet a loop first at once
+
+
+def _refuse(found: str | None) -> NoReturn:
+    what = "no event loop runs in this thread" if found is None else f"the running loop is {found!r}"
+    raise UnsupportedLoopError(
+        f"{what}; supported are {', '.join(sorted(_factories))}. Await inside one of them, use the blocking_* "
+        "forms in plain threads, or teach the library your loop with asynclocks.backends.register_backend()"
+    )
+
+
+# The short way: sniffio takes longer than a free lock. While asyncio is served by our backend a task that asyncio says is
+# running settles the matter (`native` is its backend), so the hot paths ask this hint first. None or
+# RuntimeError: ask sniffio.
+native: LoopBackend = _resolve(_ASYNCIO)[1]
+_backend_of_type[_asyncio.Task] = native
+
+Hint = Callable[[], Any]
+_hint_users: list[Callable[[Hint], None]] = []
+
+
+def _no_hint() -> None:
+    return None
+
+
+def _checked_hint() -> Any:
+    # Somebody's own loop may run inside asyncio's.
+    if sniffio.thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
+        return _asyncio.current_task()
+    return None
+
+
+_hint: Hint = _asyncio.current_task
+
+
+def follow_hint(use: Callable[[Hint], None]) -> None:
+    """Give `use` the hint, now and whenever a newly registered backend changes it."""
+    _hint_users.append(use)
+    use(_hint)
+
+
+def _choose_hint(hint: Hint) -> None:
+    global _hint
+    if _hint is _no_hint:  # asyncio itself was replaced once
+        return
+    _hint = hint
+    for use in _hint_users:
+        use(hint)
+
+
+def blocking_parker(what: str) -> Any:
+    """What `what`, a ``blocking_*`` call, parks this thread on.
+
+    Raises:
+        RuntimeError: an event loop runs in this thread and would be blocked.
+    """
+    if IN_PYODIDE:
+        webloop = import_module("asynclocks.backends.webloop")
+        if webloop.can_block():
+            return webloop.WebloopParker()
+        raise RuntimeError(f"{what} needs stack switching (pyodide.ffi.can_run_sync()) in Pyodide; await instead")
+    loop = _loop_of_this_thread()
+    if loop is not None:
+        raise RuntimeError(f"{what} would block the running {loop} loop; await instead, or call it in another thread")
+    return ThreadParker()
+
+
+def _loop_of_this_thread() -> str | None:
+    # Not sniffio as a whole: its context variable is copied into worker threads.
+    if _asyncio.running():
+        return "asyncio"
+    if _trio_runs():
+        return "trio"
+    return sniffio.thread_local.name

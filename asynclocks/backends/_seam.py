@@ -1,0 +1,137 @@
+"""The seam: all that the library asks of a loop.
+
+A *parker* is one wait of one task: the task parks on it, and anybody, from any thread, unparks
+it. A *backend* knows who the running task is, makes its parkers and knows what a checkpoint is. The
+shape is Java's ``LockSupport`` and parking_lot's ``ThreadParker``: an unpark that comes before the
+park is not lost, the park then returns at once; a park may return without reason, so whoever
+parks looks at its own state again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Hashable, MutableMapping
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Parker(Protocol):
+    """One wait of one task."""
+
+    def park(self) -> Awaitable[None]:
+        """Sleep until unparked. May be called again after it returned or raised."""
+        ...
+
+    def unpark(self) -> bool:
+        """Wake the sleeper, from any thread. False: it can never resume (its loop is closed)."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """All that a loop must supply.
+
+    Optional extras, found by ``getattr``:
+
+    ``checkpoints`` (bool, default True)
+        whether an acquisition that need not wait must still be a checkpoint (trio: yes; asyncio: no).
+    ``waits(task)`` (a mapping from task to its Ticket)
+        where the running waits of that task's loop are noted. By default one table for the backend.
+        A loop that can be closed with tasks still parked in it keeps the table itself, so that nothing
+        of ours keeps such a task alive.
+    """
+
+    name: str
+
+    def current_task(self) -> Hashable:
+        """Who is running: compared by identity or equality, referred to weakly if it can be."""
+        ...
+
+    def task_name(self, task: Hashable) -> str:
+        """What to call this task in messages."""
+        ...
+
+    def parker(self) -> Parker:
+        """A fresh parker for the running task."""
+        ...
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """Raise if the running task is cancelled; else return, with or without yielding."""
+        ...
+
+    async def cancel_shielded_checkpoint(self) -> None:
+        """Let others run once; never raise a cancellation."""
+        ...
+
+
+class State(Enum):
+    """Where a ticket stands. It leaves QUEUED once, and only under its synchronizer's internal lock."""
+
+    QUEUED = "waiting in line"
+    GRANTED = "admitted: it owns what it asked for"
+    WITHDRAWN = "left the line, or passed its grant on, before it could use it"
+    RELEASED = "gave back what it was granted"
+
+
+class Ticket:
+    """One request for a synchronizer: waiting in line first, then the hold on what was granted.
+
+    The backends' parkers extend it, so that a wait is one object beside the loop's own.
+    """
+
+    __slots__ = ("after", "before", "owner", "request", "state", "synchronizer")
+
+    synchronizer: Any
+    request: Any
+    owner: Any  # what returns the task when called (a weak reference), or None: untracked
+    state: State
+    before: Ticket | None
+    after: Ticket | None
+
+    def unpark(self) -> bool:
+        """Wake who waits with this ticket; a bare ticket has nobody."""
+        return True
+
+
+class ParkerTicket(Ticket):
+    """A ticket beside a parker that knows nothing of tickets: anybody's own backend."""
+
+    __slots__ = ("_parker",)
+
+    def __init__(self, parker: Parker) -> None:
+        self._parker = parker
+
+    def park(self) -> Awaitable[None]:
+        return self._parker.park()
+
+    def unpark(self) -> bool:
+        return self._parker.unpark()
+
+
+class LoopBackend:
+    """A backend as the engine uses it: the optional extras filled in. Ours derive from it."""
+
+    name: str
+    checkpoints: bool = True
+
+    def __init__(self) -> None:
+        self._waits: dict[Hashable, Ticket] = {}
+
+    def current_task(self) -> Hashable:
+        raise NotImplementedError
+
+    def task_name(self, task: Any) -> str:
+        raise NotImplementedError
+
+    def parker(self) -> Any:
+        raise NotImplementedError
+
+    async def checkpoint_if_cancelled(self) -> None:
+        raise NotImplementedError
+
+    async def cancel_shielded_checkpoint(self) -> None:
+        raise NotImplementedError
+
+    def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
+        """Where the running waits of this task's loop are noted."""
+        return self._waits

@@ -1,0 +1,84 @@
+"""trio. Imported only when trio runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, NoReturn
+
+import trio
+from trio.lowlevel import Abort, Task, cancel_shielded_checkpoint, current_task, current_trio_token, reschedule
+
+from asynclocks.backends._seam import LoopBackend, Ticket
+
+
+class TrioParker(Ticket):
+    __slots__ = ("_sleeper", "_token", "_unparked")
+
+    _sleeper: Task | None
+
+    def __init__(self) -> None:
+        self._unparked = False
+        self._sleeper = None
+        self._token = current_trio_token()
+
+    async def park(self) -> None:
+        if self._unparked:
+            await cancel_shielded_checkpoint()
+            return
+        self._sleeper = current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
+        self._sleeper = None  # whoever unparks now finds nobody to reschedule
+        return Abort.SUCCEEDED
+
+    def unpark(self) -> bool:
+        self._unparked = True
+        if _in_a_step_of(self._token):
+            self._wake()
+            return True
+        try:
+            self._token.run_sync_soon(self._wake)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def _wake(self) -> None:
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            reschedule(sleeper)
+
+
+def _in_a_step_of(token: trio.lowlevel.TrioToken) -> bool:
+    # Outside a task's step trio may be about to sleep in its selector (a finalizer, a signal handler).
+    try:
+        current_task()
+        return current_trio_token() is token
+    except RuntimeError:
+        return False
+
+
+class TrioBackend(LoopBackend):
+    name = "trio"
+    parker = TrioParker
+
+    def current_task(self) -> Hashable:
+        return current_task()
+
+    def task_name(self, task: Any) -> str:
+        return str(task.name)
+
+    async def checkpoint_if_cancelled(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def cancel_shielded_checkpoint(self) -> None:
+        await cancel_shielded_checkpoint()
+
+
+def running() -> bool:
+    """Does trio run in this thread?"""
+    try:
+        current_trio_token()
+    except RuntimeError:
+        return False
+    return True

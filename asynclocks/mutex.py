@@ -1,0 +1,369 @@
+"""Mutex: mutual exclusion, optionally around a value (after ``tokio::sync::Mutex``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar, cast, overload
+
+import attrs
+
+from asynclocks._guards import Acquisition, Guard, LooseGuard
+from asynclocks._hotpath import TOKEN, FreeMutex
+from asynclocks._synchronizer import Ticket, weakly
+from asynclocks.backends import running_task, task_name
+from asynclocks.exceptions import TryLockError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@attrs.frozen
+class MutexStatistics:
+    """A Mutex at one moment."""
+
+    locked: bool
+    owner: str | None  # the owner task's name, from the moment it was granted; None for lock_owned and threads
+    waiting: int
+
+
+class MutexGuard(Guard, Generic[T]):
+    """The hold on a Mutex and the way to its value."""
+
+    __slots__ = ("_mutex",)
+
+    _mutex: Mutex[T]
+
+    @property
+    def mutex(self) -> Mutex[T]:
+        """The mutex it holds, or held."""
+        return self._mutex
+
+    @property
+    def released(self) -> bool:
+        return self._mutex._held is not self
+
+    @property
+    def value(self) -> T:
+        """The mutex's value. Raises GuardReleasedError after the release."""
+        mutex = self._mutex
+        if mutex._held is not self:
+            self._refuse()
+        return mutex._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        mutex = self._mutex
+        if mutex._held is not self:
+            self._refuse()
+        # The old value goes when nothing of ours is in the middle of anything: its finalizer may do what it likes.
+        mutex._value = value
+
+    def map(self, project: Callable[[T], R]) -> MappedGuard[R]:
+        """Narrow the guard to a part of the value. Consumes this guard; the lock stays held.
+
+        `project` is called at once; if it raises, this guard stays as it was.
+
+        Raises:
+            GuardReleasedError: it let go already.
+        """
+        return MappedGuard(project(self.value), self._made_over())
+
+    def _made_over(self) -> MutexGuard[T]:
+        """Another guard that holds in this one's place."""
+        other: MutexGuard[T] | None = self._mutex._transact(self._mutex._pass_to_another, self)
+        if other is None:
+            self._refuse()
+        return other
+
+    def _let_go(self) -> bool:
+        return self._mutex._let_go_early(self)
+
+    def _of(self) -> object:
+        return self._mutex
+
+
+class LooseMutexGuard(LooseGuard, MutexGuard[T]):
+    """The guard of everything but ``async with mutex``."""
+
+    __slots__ = ("__weakref__", "_hold")
+
+    _hold: Ticket
+
+    def __init__(self, hold: Ticket) -> None:
+        self._hold = hold
+        self._mutex = hold.synchronizer
+
+    @property
+    def value(self) -> T:
+        if self.released:
+            self._refuse()
+        return self._mutex._value
+
+    @value.setter
+    def value(self, value: T) -> None:
+        if self.released:
+            self._refuse()
+        self._mutex._value = value
+
+    def _made_over(self) -> MutexGuard[T]:
+        return LooseMutexGuard(self._turn())
+
+
+class MappedGuard(Guard, Generic[T]):
+    """A guard narrowed to a part of the value. Reading gives the part; setting it is refused."""
+
+    __slots__ = ("_part", "_whole")
+
+    def __init__(self, part: T, whole: Guard) -> None:
+        self._part = part
+        self._whole = whole
+
+    @property
+    def value(self) -> T:
+        """The part. Raises GuardReleasedError after the release."""
+        if self._whole.released:
+            self._refuse()
+        return self._part
+
+    @property
+    def released(self) -> bool:
+        return self._whole.released
+
+    @property
+    def recovered(self) -> bool:
+        return self._whole.recovered
+
+    def map(self, project: Callable[[T], R]) -> MappedGuard[R]:
+        """Narrow it further. Consumes this guard; if `project` raises, it stays held."""
+        part = project(self.value)
+        return MappedGuard(part, self._whole._made_over())  # type: ignore[attr-defined]
+
+    def _let_go(self) -> bool:
+        return self._whole._let_go()
+
+    def _leave_block(self) -> None:
+        self._whole._leave_block()
+
+    def _of(self) -> object:
+        return self._whole._of()
+
+
+class Mutex(FreeMutex, Generic[T]):
+    """Mutual exclusion, optionally around a value.
+
+    First come, first served, on any loop and in any thread. Not reentrant. ``async with mutex:`` is the
+    common use and the fast path. The guard owns the lock, not the task: whoever has the guard may
+    release it, from any task or thread.
+
+    A task that waits for a mutex it holds, or that closes a cycle of tasks waiting for each other's mutexes, gets
+    `DeadlockError` instead of hanging (see `set_deadlock_policy`).
+
+    >>> import asyncio
+    >>> async def main():
+    ...     counter = Mutex(0, name="counter")
+    ...     async with counter as guard:
+    ...         guard.value += 1
+    ...     async with counter as guard:
+    ...         return guard.value
+    >>> asyncio.run(main())
+    1
+    """
+
+    __slots__ = ("_value",)
+
+    kind = "Mutex"
+    _guard = MutexGuard
+    _value: T
+
+    @overload
+    def __init__(self: Mutex[None], *, name: str | None = None) -> None: ...
+    @overload
+    def __init__(self, value: T, *, name: str | None = None) -> None: ...
+    def __init__(self, value: Any = None, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self._value = value
+
+    def lock(self) -> Acquisition[MutexGuard[T]]:
+        """Wait for the mutex, first come, first served.
+
+        Raises:
+            DeadlockError: waiting here could never end.
+            UnsupportedLoopError: no supported loop runs here.
+        """
+        return Acquisition(self, "lock()", partial(self._lock_loose, tracked=True))
+
+    def lock_owned(self) -> Acquisition[MutexGuard[T]]:
+        """`lock` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
+        return Acquisition(self, "lock_owned()", partial(self._lock_loose, tracked=False))
+
+    def try_lock(self) -> MutexGuard[T]:
+        """Take the mutex now, from any thread, with or without a loop.
+
+        Raises:
+            TryLockError: it is held, or somebody queues for it.
+        """
+        return LooseMutexGuard(self._take_now())
+
+    def blocking_lock(self, timeout: float | None = None) -> MutexGuard[T]:
+        """Park this thread until it has the mutex, at most `timeout` seconds; zero or less tries once.
+
+        Raises:
+            TimeoutError: the time is over; nothing is held.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+        """
+        return LooseMutexGuard(self._acquire_blocking("blocking_lock()", None, timeout))
+
+    def into_inner(self) -> T:
+        """The value, when nobody holds the mutex or waits for it. The mutex stays usable.
+
+        Raises:
+            TryLockError: it is held or awaited.
+        """
+        with self.try_lock() as guard:
+            return guard.value
+
+    async def acquire(self) -> bool:
+        """Wait for the mutex as ``asyncio.Lock`` spells it; `release` gives it back. Always True.
+
+        Raises:
+            DeadlockError: waiting here could never end.
+        """
+        await self._acquire()
+        self._held = _SPELLED
+        return True
+
+    def acquire_nowait(self) -> None:
+        """`acquire` without waiting.
+
+        Raises:
+            TryLockError: it is held, or somebody queues for it.
+        """
+        self._take_now()
+        self._held = _SPELLED
+
+    def release(self) -> None:
+        """Give back what `acquire` took, from any task.
+
+        Raises:
+            RuntimeError: it is free, or a guard holds it (then the guard releases).
+        """
+        held = self._transact(self._release_spelled, None)
+        if held is None:
+            raise RuntimeError(f"release() of {self}: nobody holds it")
+        if held is not _SPELLED:
+            raise RuntimeError(f"release() of {self}: a guard holds it; release the guard")
+
+    def locked(self) -> bool:
+        """Is it held?"""
+        return not self._free
+
+    def statistics(self) -> MutexStatistics:
+        """Who holds it, and how many wait."""
+        owner = self._owning_task()
+        return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
+
+    def _take_now(self) -> Ticket:
+        task = running_task()
+        hold = self._acquire_now(owner=None if task is None else weakly(task))
+        if hold is None:
+            raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
+        return hold
+
+    async def _lock_loose(self, tracked: bool) -> MutexGuard[T]:
+        return LooseMutexGuard(await self._acquire(tracked=tracked))
+
+    # The engine's questions.
+    def _admit(self, ticket: Ticket) -> bool:
+        if not self._free:
+            return False
+        try:
+            self._free.pop()
+        except IndexError:  # a newcomer has it; seeing us in the line, it will put it back
+            return False
+        self._owner = ticket.owner
+        self._held = ticket
+        return True
+
+    def _retract(self, ticket: Ticket) -> None:
+        if self._held is ticket:
+            self._held = None
+            self._free.append(TOKEN)
+
+    def _replace(self, old: Ticket, new: Ticket) -> None:
+        self._held = new
+
+    def _owners(self, ticket: Ticket) -> Iterable[Any]:
+        held = self._held  # before the owner: see _hotpath
+        owner = self._owner
+        return () if held is None or owner is None else (owner,)
+
+    def _owning_task(self) -> Any:
+        for owner in self._owners(cast(Ticket, None)):
+            return owner()
+        return None
+
+    # Changes, inside the internal lock.
+    def _release_spelled(self, _: None) -> Any:
+        held = self._held
+        if held is _SPELLED:
+            self._held = None
+            self._free.append(TOKEN)
+        return held
+
+    def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:
+        if self._held is not guard:
+            return None
+        self._held = other = MutexGuard()
+        other._mutex = self
+        return other
+
+    def _drop(self, guard: Any) -> bool:
+        if self._held is not guard:
+            return False
+        if self._early is None:
+            self._early = []
+        self._early.append(self._owner)
+        self._held = None
+        self._free.append(TOKEN)
+        return True
+
+    # Exits of `async with` that have to be told apart.
+    def _let_go_early(self, guard: MutexGuard[T]) -> bool:
+        """Release a guard of ``async with`` before its block's exit, which then has nothing to do."""
+        return self._give(self._drop, guard)
+
+    def _leave(self) -> None:
+        self._give(self._end_block, running_task())
+
+    def _end_block(self, task: Any) -> None:
+        early = self._early or []
+        entered = isinstance(self._held, Guard)
+        mine = entered and self._owner is not None and self._owner() is task
+        done = None if mine else _find_early(early, task)
+        if done is None and entered:
+            self._held = None
+            self._free.append(TOKEN)
+        elif early:
+            del early[done or 0]
+        if not early:
+            self._early = None
+
+    def _describe(self) -> str:
+        if not self.locked():
+            return "free"
+        owner = self._owning_task()
+        holder = "held" if owner is None else f"held by task {task_name(owner)!r}"
+        return f"{holder}, {self._waiting} waiting" if self._waiting else holder
+
+
+def _find_early(early: list[Any], task: Any) -> int | None:
+    """Which of the early releases an exit in this task belongs to: its own, or one whose task is gone."""
+    tasks = [owner() for owner in early]
+    for wanted in (task, None):
+        if wanted in tasks:
+            return len(tasks) - 1 - tasks[::-1].index(wanted)
+    return None
+
+
+_SPELLED = object()  # who holds what `acquire` took

@@ -1,0 +1,413 @@
+"""Semaphore: counted permits (after ``tokio::sync::Semaphore``).
+
+Free permits are tokens in a list, to be taken and given back one at a time without the internal lock
+(`_hotpath` says why that leaves nobody asleep), and a number beside it, inside the lock, for everything larger.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import index
+from typing import Any
+
+import attrs
+
+from asynclocks._guards import Acquisition, Guard, warn_dropped
+from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks.backends import Hint, follow_hint, running_task
+from asynclocks.exceptions import ClosedError, TryAcquireError
+
+TOKEN = None  # one free permit; that it is in the list is all that matters
+MOST_TOKENS = 64  # of a new semaphore; more appear as permits come back
+
+_hint: Hint
+
+
+def _follow(hint: Hint) -> None:
+    global _hint
+    _hint = hint
+
+
+follow_hint(_follow)
+
+
+@attrs.frozen
+class SemaphoreStatistics:
+    """A Semaphore at one moment."""
+
+    available: int
+    waiting: int
+    closed: bool
+
+
+class Permit(Guard):
+    """The hold on some of a semaphore's permits, given back together."""
+
+    __slots__ = ("_count", "_live", "_parts", "_semaphore")
+
+    _semaphore: Semaphore
+    _count: int
+    _live: bool
+    _parts: list[Permit] | None  # what was split off in the block that this permit, or its origin, was entered by
+
+    @property
+    def count(self) -> int:
+        """How many permits it holds; 0 once it let go."""
+        return self._count if self._live else 0
+
+    @property
+    def released(self) -> bool:
+        return not self._live
+
+    def forget(self) -> None:
+        """Let go without giving back: these permits never come back.
+
+        Raises:
+            GuardReleasedError: it let go already.
+        """
+        self._check_live()
+        self._live = False
+
+    def split(self, permits: int) -> Permit:
+        """Make over some of the permits to a new Permit.
+
+        In a block (``async with`` or ``with``) the new one is released with this one at the block's end, if
+        it still holds then.
+
+        Raises:
+            ValueError: `permits` is negative or more than `count`.
+            GuardReleasedError: it let go already.
+        """
+        permits = _checked(permits, "split()")
+        self._check_live()
+        if permits > self._count:
+            raise ValueError(f"split({permits}) of {self!r}: it holds {self._count} only")
+        self._count -= permits
+        parts = self._block_parts()
+        part = _make(LoosePermit, self._semaphore, permits, parts)
+        if parts is not None:
+            parts.append(part)
+        return part
+
+    def merge(self, other: Permit) -> None:
+        """Take over another permit of the same semaphore. Consumes `other`.
+
+        Raises:
+            ValueError: `other` is of another semaphore, or this very permit.
+            GuardReleasedError: one of them let go already.
+        """
+        self._check_live()
+        if other is self or other._semaphore is not self._semaphore:
+            raise ValueError(f"cannot merge {other!r} into {self!r}: it must be another permit of the same semaphore")
+        other._check_live()
+        other._live = False
+        self._count += other._count
+
+    def _block_parts(self) -> list[Permit] | None:
+        if self._parts is None:  # an `async with` block's: it is always in its block
+            self._parts = []
+        return self._parts
+
+    def _check_live(self) -> None:
+        if not self._live:
+            self._refuse()
+
+    def _let_go(self) -> bool:
+        semaphore = self._semaphore
+        return semaphore._give(semaphore._take_back, self)
+
+    def _leave_block(self) -> None:
+        for permit in (self, *(self._parts or ())):
+            permit._let_go()
+
+    def _of(self) -> object:
+        return self._semaphore
+
+    def __enter__(self) -> Permit:
+        super().__enter__()
+        if self._parts is None:
+            self._parts = []
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{self.count or 'no'} permit{'s' * (self.count != 1)} of {self._semaphore}>"
+
+
+class LoosePermit(Permit):
+    """The permit of everything but ``async with semaphore``."""
+
+    __slots__ = ("__weakref__",)
+
+    def _block_parts(self) -> list[Permit] | None:
+        return self._parts
+
+    def __del__(self) -> None:
+        if getattr(self, "_live", False):
+            semaphore = self._semaphore
+            semaphore._give_from_finalizer(semaphore._take_back, self)
+            warn_dropped(self)
+
+
+class NestedPermit(Permit):
+    """The permit of an ``async with`` inside another one of the same task on the same semaphore."""
+
+    __slots__ = ("_outer",)
+
+    _outer: Permit
+
+
+def _make(kind: type[Permit], semaphore: Semaphore, count: int, parts: list[Permit] | None = None) -> Permit:
+    permit = kind()
+    permit._semaphore = semaphore
+    permit._count = count
+    permit._parts = parts
+    permit._live = True
+    return permit
+
+
+def _checked(permits: int, what: str) -> int:
+    permits = index(permits)
+    if permits < 0:
+        raise ValueError(f"{what} of {permits} permits: must not be negative")
+    return permits
+
+
+class Semaphore(QueuedSynchronizer):
+    """Counted permits, first come, first served.
+
+    ``acquire(n)`` at the head of the queue holds back smaller requests behind it. There is no ``release()``: the
+    `Permit` releases.
+
+    Raises:
+        ValueError: `permits` is negative.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     connections = Semaphore(2)
+    ...     async with connections:
+    ...         return connections.available_permits
+    >>> asyncio.run(main())
+    1
+    """
+
+    __slots__ = ("_closed", "_entered", "_free", "_tokens")
+
+    kind = "Semaphore"
+    _followed = False  # nobody can say which holder would end a wait
+
+    def __init__(self, permits: int, *, name: str | None = None) -> None:
+        permits = _checked(permits, "Semaphore()")
+        super().__init__(name)
+        self._tokens = [TOKEN] * min(permits, MOST_TOKENS)
+        self._free = permits - len(self._tokens)
+        self._closed = False
+        # The permits of running `async with` blocks by their task's id. (A task's id and not the task: nothing
+        # here may keep alive a task that its closed loop let go of.)
+        self._entered: dict[int, Permit] = {}
+
+    async def __aenter__(self) -> Permit:
+        try:
+            task = _hint()
+            if task is not None:
+                self._tokens.pop()
+                key = id(task)
+                if self._head is None and key not in self._entered and not self._closed:
+                    self._entered[key] = permit = Permit()
+                    permit._semaphore = self
+                    permit._count = 1
+                    permit._parts = None
+                    permit._live = True
+                    return permit
+                self._tokens.append(TOKEN)
+                self._give(self._serve_only, None)
+        except (IndexError, RuntimeError):  # none free; or not asyncio
+            pass
+        await self._take(1)
+        return self._enter()
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        try:
+            permit = self._entered.pop(id(_hint()), None)
+        except RuntimeError:
+            permit = None
+        if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
+            permit._live = False
+            self._tokens.append(TOKEN)
+            if self._head is not None:
+                self._give(self._serve_only, None)
+        else:
+            self._leave(permit)
+
+    def acquire(self, permits: int = 1) -> Acquisition[Permit]:
+        """Wait for `permits` permits, first come, first served. Zero never waits.
+
+        Raises:
+            ClosedError: the semaphore is closed, now or while waiting.
+            ValueError: `permits` is negative.
+        """
+        permits = _checked(permits, "acquire()")
+        return Acquisition(self, f"acquire({permits})", partial(self._acquire_loose, permits))
+
+    def try_acquire(self, permits: int = 1) -> Permit:
+        """Take `permits` permits now, from any thread, with or without a loop.
+
+        Raises:
+            TryAcquireError: there are not enough, or somebody queues.
+            ClosedError: the semaphore is closed.
+            ValueError: `permits` is negative.
+        """
+        permits = _checked(permits, "try_acquire()")
+        ticket = self._acquire_now(permits)
+        if ticket is None:
+            raise TryAcquireError(f"{self!r} has not {permits} free now; wait with acquire(), or try later")
+        return self._permit_of(ticket)
+
+    def blocking_acquire(self, permits: int = 1, timeout: float | None = None) -> Permit:
+        """Park this thread until it has `permits` permits, at most `timeout` seconds; zero or less tries once.
+
+        Raises:
+            TimeoutError: the time is over; nothing is held.
+            ClosedError: the semaphore is closed, now or while waiting.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+            ValueError: `permits` is negative.
+        """
+        permits = _checked(permits, "blocking_acquire()")
+        return self._permit_of(self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout))
+
+    @property
+    def available_permits(self) -> int:
+        """How many could be taken now: 0 while anyone waits."""
+        return 0 if self._head is not None else self._free + len(self._tokens)
+
+    def add_permits(self, permits: int) -> None:
+        """Create permits. Raises ValueError if negative."""
+        self._give(self._add, _checked(permits, "add_permits()"))
+
+    def forget_permits(self, permits: int) -> int:
+        """Destroy free permits; how many really were: nothing while anyone waits. Raises ValueError if negative."""
+        return self._transact(self._forget, _checked(permits, "forget_permits()"))
+
+    def close(self) -> None:
+        """Let nobody in any more: everyone who waits, and everyone who comes, gets ClosedError. Idempotent."""
+        self._give(self._close, None)
+
+    @property
+    def closed(self) -> bool:
+        """Was it closed?"""
+        return self._closed
+
+    def locked(self) -> bool:
+        """Is nothing available?"""
+        return self.available_permits == 0
+
+    def statistics(self) -> SemaphoreStatistics:
+        """What is available, and how many wait."""
+        return SemaphoreStatistics(self.available_permits, self._waiting, self._closed)
+
+    async def _acquire_loose(self, permits: int) -> Permit:
+        return self._permit_of(await self._take(permits))
+
+    async def _take(self, permits: int) -> Ticket:
+        ticket = await self._acquire(permits, tracked=False)
+        self._check_open(ticket)
+        return ticket
+
+    def _permit_of(self, ticket: Ticket) -> Permit:
+        self._check_open(ticket)
+        return _make(LoosePermit, self, ticket.request)
+
+    def _check_open(self, ticket: Ticket) -> None:
+        if ticket.request is None:
+            raise ClosedError(f"{self} is closed")
+
+    # The engine's questions.
+    def _join(self, ticket: Ticket) -> bool:
+        return self._ask_for_nothing(ticket) or super()._join(ticket)
+
+    def _join_or_leave(self, ticket: Ticket) -> bool:
+        return self._ask_for_nothing(ticket) or super()._join_or_leave(ticket)
+
+    def _ask_for_nothing(self, ticket: Ticket) -> bool:
+        if ticket.request != 0:
+            return False
+        ticket.state = GRANTED
+        return self._admit(ticket)
+
+    def _admit(self, ticket: Ticket) -> bool:
+        if self._closed:  # everybody is let in, to be told
+            ticket.request = None
+            return True
+        while self._free < ticket.request:
+            try:
+                self._tokens.pop()
+            except IndexError:
+                return False
+            self._free += 1
+        self._free -= ticket.request
+        return True
+
+    def _retract(self, ticket: Ticket) -> None:
+        self._free += ticket.request or 0
+
+    # Changes, inside the internal lock.
+    def _add(self, permits: int) -> None:
+        self._free += permits
+
+    def _forget(self, permits: int) -> int:
+        if self._head is not None:
+            return 0
+        self._free += self._call_in_tokens()
+        gone = min(permits, self._free)
+        self._free -= gone
+        return gone
+
+    def _call_in_tokens(self) -> int:
+        count = 0
+        try:
+            while True:
+                self._tokens.pop()
+                count += 1
+        except IndexError:
+            return count
+
+    def _close(self, _: None) -> None:
+        self._closed = True
+
+    def _take_back(self, permit: Permit) -> bool:
+        if not permit._live:
+            return False
+        permit._live = False
+        self._free += permit._count
+        return True
+
+    # Blocks of `async with`.
+    def _enter(self) -> Permit:
+        key = id(running_task())
+        outer = self._entered.get(key)
+        if outer is None:
+            permit = _make(Permit, self, 1)
+        else:
+            permit = _make(NestedPermit, self, 1)
+            permit._outer = outer  # type: ignore[attr-defined]
+        self._entered[key] = permit
+        return permit
+
+    def _leave(self, permit: Permit | None) -> None:
+        """The end of a block whose permit is not as simple as can be."""
+        key = id(running_task())
+        if permit is None:
+            permit = self._entered.pop(key, None)
+        while permit is None and self._entered:
+            # Entered in another task, by now perhaps gone (a fixture, an AsyncExitStack): the oldest.
+            key = next(iter(list(self._entered)))
+            permit = self._entered.pop(key, None)
+        if isinstance(permit, NestedPermit):
+            self._entered[key] = permit._outer
+        if permit is not None:
+            permit._leave_block()
+
+    def _describe(self) -> str:
+        if self._closed:
+            return "closed"
+        waiting = f", {self._waiting} waiting" if self._waiting else ""
+        return f"{self.available_permits} available{waiting}"
