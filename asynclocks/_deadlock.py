@@ -45,30 +45,23 @@ def set_deadlock_policy(policy: str) -> str:
 
 
 def check(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
-    """Refuse a wait that could never end. The wait is noted in `waits` already.
+    """Refuse a wait that could never end. It is noted in `waits` already, and somebody it waits for waits too.
 
     Raises:
         DeadlockError: by the policy "raise".
     """
-    if _policy == "off":
+    policy = _policy
+    if policy == "off":
         return
-    for owner in ticket.synchronizer._owners(ticket):
-        other = owner()
-        if other is not None and (other == task or other in waits or _wait_of(other) is not None):
-            _look_closely(task, ticket, waits)
-            return
-
-
-def _look_closely(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
     with _graph:
         cycle = _find_cycle(task, ticket)
         # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
         if cycle is None or cycle != _find_cycle(task, ticket) or ticket.state is not State.QUEUED:
             return
-        if _policy == "raise":
+        if policy == "raise":
             del waits[task]
     links = _in_words(task, cycle)
-    if _policy == "raise":
+    if policy == "raise":
         raise DeadlockError(links)
     warnings.warn(f"deadlock: {'; '.join(links)}", RuntimeWarning, stacklevel=2)
 

@@ -44,7 +44,7 @@ class FreeMutex(QueuedSynchronizer):
     async def __aenter__(self) -> Any:
         try:
             task = _hint()
-            if task is not None:
+            if task is not None and self._free:
                 self._free.pop()
                 if self._head is None:
                     self._owner = ref(task)
@@ -52,7 +52,7 @@ class FreeMutex(QueuedSynchronizer):
                     guard._mutex = self
                     return guard
                 self._put_back()
-        except (IndexError, RuntimeError):  # held; or not asyncio
+        except (IndexError, RuntimeError):  # somebody was quicker; or not asyncio
             pass
         await self._acquire()
         self._held = guard = self._guard()
@@ -65,14 +65,14 @@ class FreeMutex(QueuedSynchronizer):
             self._held = None
             self._free.append(TOKEN)
             if self._head is not None:
-                self._give(self._serve_only, None)
+                self._hand_on()
         else:
             self._leave()
 
     def _put_back(self) -> None:
         """Somebody queued while the token was out: they go first."""
         self._free.append(TOKEN)
-        self._give(self._serve_only, None)
+        self._hand_on()
 
     def _leave(self) -> None:
         """An exit that must find out first what it is to release."""

@@ -57,6 +57,9 @@ class Reentered(RuntimeError):
     """This thread is inside the internal lock already: a finalizer or signal handler interrupted it there."""
 
 
+REENTERED = "{} was used by a finalizer or signal handler in the middle of its own work; use it later"
+
+
 class QueuedSynchronizer:
     """Base of every primitive. See the module's text."""
 
@@ -64,6 +67,7 @@ class QueuedSynchronizer:
 
     kind: ClassVar[str]
     _followed: ClassVar[bool] = True  # for deadlocks
+    _exclusive: ClassVar[bool] = False  # admits one at a time: after one there is no need to ask for the next
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
@@ -96,11 +100,11 @@ class QueuedSynchronizer:
         lock.acquire()
         if self._busy:
             lock.release()
-            raise Reentered(f"{self} was used by a finalizer or signal handler in the middle of its own work")
+            raise Reentered(REENTERED.format(self))
         self._busy = True
         try:
             result = change(argument)
-            granted = self._serve() if self._head is not None else None
+            granted = self._serve()
         finally:
             self._busy = False
             lock.release()
@@ -109,6 +113,28 @@ class QueuedSynchronizer:
         if self._deferred:
             self._catch_up()
         return result
+
+    def _hand_on(self) -> None:
+        """Serve the line after something came back without the lock (see `_hotpath`)."""
+        lock = self._lock
+        lock.acquire()
+        if self._busy:
+            lock.release()
+            self._deferred.append((self._serve_only, None))
+            return
+        self._busy = True
+        try:
+            granted = self._serve()
+        finally:
+            self._busy = False
+            lock.release()
+        if granted is not None:
+            if granted.after is not None:
+                self._wake(granted)
+            elif not granted.unpark():
+                self._wake(self._pass_on([granted]))
+        if self._deferred:
+            self._catch_up()
 
     def _give(self, change: Callable[[A], object], argument: A) -> bool:
         """`_transact` for a change that gives something back and must not be refused. False: the change says no."""
@@ -140,46 +166,80 @@ class QueuedSynchronizer:
             self._wake(granted)
 
     def _serve(self) -> Ticket | None:
-        """Grant heads while they are admitted; a chain of the granted. Inside the lock."""
-        first: Ticket | None = None
-        last: Ticket | None = None
-        while (ticket := self._head) is not None and self._admit(ticket):
-            self._unlink(ticket)
+        """Grant heads while they are admitted; the granted, chained as they stood in line. Inside the lock."""
+        first = ticket = self._head
+        while ticket is not None and self._admit(ticket):
             ticket.state = GRANTED
-            if last is None:
-                first = ticket
-            else:
-                last.after = ticket
-            last = ticket
+            self._waiting -= 1
+            self._head = ticket = ticket.after
+            if self._exclusive:
+                break
+        if ticket is first:
+            return None
+        if ticket is None:
+            self._tail = None
+        else:  # the line begins after the granted
+            ticket.before.after = None  # type: ignore[union-attr]
+            ticket.before = None
         return first
 
-    def _wake(self, granted: Ticket | None) -> None:
-        chains = [granted]
-        while chains:
-            ticket = chains.pop()
-            while ticket is not None:
-                following, ticket.after = ticket.after, None
-                if not ticket.unpark():  # its loop is closed, it can never resume: the grant goes on
-                    chains.append(self._pass_on(ticket))
-                ticket = following
+    def _wake(self, ticket: Ticket | None) -> None:
+        dead: list[Ticket] | None = None
+        while ticket is not None:
+            following, ticket.after = ticket.after, None
+            if not ticket.unpark():  # its loop is closed, it can never resume: the grant goes on
+                dead = [*(dead or ()), ticket]
+            if following is None and dead is not None:
+                following, dead = self._pass_on(dead), None
+            ticket = following
 
-    def _pass_on(self, ticket: Ticket) -> Ticket | None:
+    def _pass_on(self, dead: list[Ticket]) -> Ticket | None:
         with self._lock:
             self._busy = True
             try:
-                self._withdraw(ticket)
+                for ticket in dead:
+                    self._withdraw(ticket)
                 return self._serve()
             finally:
                 self._busy = False
 
     # Changes, for `_transact`.
     def _join(self, ticket: Ticket) -> bool:
-        """Admit at once if nobody is queued; else queue. `_transact` then tries the head once more."""
-        if self._head is None and self._admit(ticket):
-            ticket.state = GRANTED
-            return True
-        self._link(ticket)
-        return False
+        """Admit if nobody is queued; else queue.
+
+        Queue, then try: what was given back without the lock (see `_hotpath`) before we stood in line is seen here,
+        and who gives back later sees us.
+        """
+        ticket.state = QUEUED
+        ticket.after = None
+        ticket.before = tail = self._tail
+        self._tail = ticket
+        self._waiting += 1
+        if tail is not None:
+            tail.after = ticket
+            return False
+        self._head = ticket
+        if not self._admit(ticket):
+            return False
+        self._unlink(ticket)
+        ticket.state = GRANTED
+        return True
+
+    def _stand_in_line(self, ticket: Ticket) -> bool:
+        """`_join` as a transaction of its own: whether it was admitted, it leaves nobody to serve."""
+        lock = self._lock
+        lock.acquire()
+        if self._busy:
+            lock.release()
+            raise Reentered(REENTERED.format(self))
+        self._busy = True
+        try:
+            return self._join(ticket)
+        finally:
+            self._busy = False
+            lock.release()
+            if self._deferred:
+                self._catch_up()
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
         """Admit at once or not at all."""
@@ -221,16 +281,6 @@ class QueuedSynchronizer:
     def _serve_only(self, _: None) -> None:
         """No change of its own: `_transact` serves the line."""
 
-    def _link(self, ticket: Ticket) -> None:
-        ticket.state = QUEUED
-        ticket.before = tail = self._tail
-        if tail is None:
-            self._head = ticket
-        else:
-            tail.after = ticket
-        self._tail = ticket
-        self._waiting += 1
-
     def _unlink(self, ticket: Ticket) -> None:
         before, after = ticket.before, ticket.after
         if before is None:
@@ -256,16 +306,24 @@ class QueuedSynchronizer:
             backend, task = running()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()
-        ticket = self._fill_in(backend.parker(), request, weakly(task) if tracked else None)
-        if self._transact(self._join, ticket):
+        ticket = backend.parker()
+        ticket.synchronizer = self
+        ticket.request = request
+        ticket.owner = (ref(task) if backend is native else weakly(task)) if tracked else None
+        if self._stand_in_line(ticket):
             if backend.checkpoints:
                 await self._checkpoint(backend, ticket)
             return ticket
-        waits = backend.waits(task) if self._followed else None
+        waits = None
         try:
-            if waits is not None:
+            if self._followed:
+                waits = backend.waits(task)
                 waits[task] = ticket
-                check_deadlock(task, ticket, waits)
+                for owner in self._owners(ticket):
+                    other = owner()
+                    if other is not None and (other is task or not backend.surely_awake(other)):
+                        check_deadlock(task, ticket, waits)
+                        break
             await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()

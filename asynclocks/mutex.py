@@ -173,6 +173,7 @@ class Mutex(FreeMutex, Generic[T]):
     __slots__ = ("_value",)
 
     kind = "Mutex"
+    _exclusive = True
     _guard = MutexGuard
     _value: T
 

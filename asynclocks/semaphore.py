@@ -208,7 +208,7 @@ class Semaphore(QueuedSynchronizer):
     async def __aenter__(self) -> Permit:
         try:
             task = _hint()
-            if task is not None:
+            if task is not None and self._tokens:
                 self._tokens.pop()
                 key = id(task)
                 if self._head is None and key not in self._entered and not self._closed:
@@ -219,8 +219,8 @@ class Semaphore(QueuedSynchronizer):
                     permit._live = True
                     return permit
                 self._tokens.append(TOKEN)
-                self._give(self._serve_only, None)
-        except (IndexError, RuntimeError):  # none free; or not asyncio
+                self._hand_on()
+        except (IndexError, RuntimeError):  # somebody was quicker; or not asyncio
             pass
         await self._take(1)
         return self._enter()
@@ -234,7 +234,7 @@ class Semaphore(QueuedSynchronizer):
             permit._live = False
             self._tokens.append(TOKEN)
             if self._head is not None:
-                self._give(self._serve_only, None)
+                self._hand_on()
         else:
             self._leave(permit)
 

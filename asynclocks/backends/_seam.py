@@ -135,3 +135,7 @@ class LoopBackend:
     def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
         """Where the running waits of this task's loop are noted."""
         return self._waits
+
+    def surely_awake(self, task: Any) -> bool:
+        """A quick answer whether this task, perhaps another backend's, has no wait noted. False: perhaps it has."""
+        return False

@@ -7,7 +7,7 @@ from asyncio import AbstractEventLoop, Future, Task, _get_running_loop
 from collections.abc import Hashable, MutableMapping
 from typing import Any
 
-from asynclocks.backends._seam import LoopBackend, Ticket
+from asynclocks.backends._seam import LoopBackend, State, Ticket
 
 if sys.version_info >= (3, 12):
     from asyncio import current_task  # a C function
@@ -18,6 +18,9 @@ else:
         # asyncio's own is Python there and three times as slow.
         loop = _get_running_loop()
         return None if loop is None else _current_tasks.get(loop)
+
+
+QUEUED = State.QUEUED
 
 
 class _NeverLoop:
@@ -37,16 +40,16 @@ class AsyncioParker(Ticket):
     __slots__ = ("_future", "_unparked")
 
     _future: Future[None] | None
+    _unparked: bool  # unset until then
 
     def __init__(self) -> None:
-        self._unparked = False
         self._future = Future(loop=_get_running_loop())
 
     def park(self) -> Future[None]:
         future = self._future
         if future is not None and future.cancelled():  # parks again after a cancellation
             future = self._future = Future(loop=future.get_loop())
-            if self._unparked:  # by another thread, which may have seen the old future only
+            if hasattr(self, "_unparked"):  # by another thread, which may have seen the old future only
                 future = None
         return DONE if future is None else future
 
@@ -61,7 +64,8 @@ class AsyncioParker(Ticket):
         loop = future.get_loop()
         if _get_running_loop() is not loop:
             return self._post(loop, future)
-        _wake(future)
+        if not future.done():  # a cancelled one wakes by itself
+            future.set_result(None)
         if current_task() is None:
             self._nudge(loop)
         return True
@@ -82,7 +86,7 @@ class AsyncioParker(Ticket):
 
 
 def _wake(future: Future[None]) -> None:
-    if not future.done():  # a cancelled one wakes by itself
+    if not future.done():
         future.set_result(None)
 
 
@@ -115,6 +119,15 @@ class AsyncioBackend(LoopBackend):
         except AttributeError:
             waits: dict[Any, Ticket] = {}
             return loop.__dict__.setdefault("_asynclocks_waits", waits)  # type: ignore[no-any-return]
+
+    def surely_awake(self, task: Any) -> bool:
+        if type(task) is not Task:
+            return False
+        try:
+            wait = task.get_loop()._asynclocks_waits.get(task)  # type: ignore[attr-defined]
+        except AttributeError:  # nobody waited there yet
+            return True
+        return wait is None or wait.state is not QUEUED
 
 
 def running() -> bool:

@@ -1,0 +1,191 @@
+"""Notify: wake tasks that wait for something to happen (after ``tokio::sync::Notify``, to the letter).
+
+A wake-up by `notify_one` or `notify_last` is a permit: the line's first ticket takes it, or it is stored. For
+`notify_last` the newest ticket goes to the front first. `notify_waiters` begins a new generation, and
+whoever is of an older one is let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+
+
+class Strategy(Enum):
+    """Whom a wake-up is meant for. Unused, it goes on by the same rule."""
+
+    OLDEST = "notify_one"
+    NEWEST = "notify_last"
+    EVERYONE = "notify_waiters: nothing to pass on"
+
+
+OLDEST, NEWEST, EVERYONE = Strategy.OLDEST, Strategy.NEWEST, Strategy.EVERYONE
+
+
+class Stage(Enum):
+    """How far a Notified is."""
+
+    CREATED = "knows its generation only"
+    ENABLED = "stands in the line; nobody awaits it yet"
+    AWAITED = "is being awaited, or was and got cancelled"
+    DONE = "has told its user of the wake-up"
+    CANCELLED = "gave up"
+
+
+CREATED, ENABLED, AWAITED, DONE, CANCELLED = Stage
+
+
+@attrs.frozen
+class NotifyStatistics:
+    """A Notify at one moment."""
+
+    waiting: int
+    stored: bool
+
+
+class Notify(QueuedSynchronizer):
+    """Wake tasks, of any loops, from any thread. It carries no data: look at yours when you are woken.
+
+    `notify_one` with nobody waiting stores one wake-up, at most one, for the next who waits.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     ready = Notify()
+    ...     ready.notify_one()
+    ...     await ready.notified()
+    ...     return ready.statistics()
+    >>> asyncio.run(main())
+    NotifyStatistics(waiting=0, stored=False)
+    """
+
+    __slots__ = ("_generation", "_stored")
+
+    kind = "Notify"
+    _followed = False  # nobody can say who would notify
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A stored wake-up means that nobody waits.
+        self._stored: Strategy | None = None
+        self._generation = 0  # how often notify_waiters was called
+
+    def notified(self) -> Notified:
+        """What to await for the next wake-up.
+
+        It is registered for `notify_waiters` now, and for `notify_one` and `notify_last` when it is enabled or
+        awaited.
+        """
+        return Notified(self)
+
+    def notify_one(self) -> None:
+        """Wake the oldest waiter; with nobody waiting, store one wake-up, at most one."""
+        self._give(self._notify, OLDEST)
+
+    def notify_last(self) -> None:
+        """Wake the newest waiter; with nobody waiting, store one wake-up, at most one."""
+        self._give(self._notify, NEWEST)
+
+    def notify_waiters(self) -> None:
+        """Wake whoever waits and every `Notified` created so far. Stores nothing, and leaves what is stored."""
+        self._give(self._begin_generation, None)
+
+    def statistics(self) -> NotifyStatistics:
+        """How many wait (awaited or enabled), and whether a wake-up is stored."""
+        return NotifyStatistics(self._waiting, self._stored is not None)
+
+    # The engine's questions.
+    def _join(self, ticket: Ticket) -> bool:
+        # The line does not matter: where somebody waits nothing is stored, and an older generation need not wait.
+        if self._admit(ticket):
+            ticket.state = GRANTED
+            return True
+        self._link(ticket)
+        return False
+
+    def _admit(self, ticket: Ticket) -> bool:
+        if self._stored is not None:  # the stored one first, as in tokio
+            ticket.request, self._stored = self._stored, None
+            return True
+        if ticket.request != self._generation:
+            ticket.request = EVERYONE
+            return True
+        return False
+
+    def _retract(self, ticket: Ticket) -> None:
+        if ticket.request is not EVERYONE:
+            self._notify(ticket.request)
+
+    # Changes, inside the internal lock.
+    def _notify(self, strategy: Strategy) -> None:
+        if strategy is NEWEST and self._tail is not self._head:
+            newest: Any = self._tail
+            self._unlink(newest)
+            self._link_before(self._head, newest)
+        self._stored = strategy
+
+    def _begin_generation(self, _: None) -> None:
+        self._generation += 1
+
+    def _describe(self) -> str:
+        return f"{self._waiting} waiting{', a wake-up stored' if self._stored is not None else ''}"
+
+
+class Notified(Awaitable[None]):
+    """One wait for a `Notify`: await it, once.
+
+    Cancelled while it is awaited, or dropped while it is enabled, it passes a wake-up of `Notify.notify_one` or
+    `Notify.notify_last` that it got on to the next waiter, by the same rule; a wake-up that `enable` has told of
+    is used.
+    """
+
+    __slots__ = ("__weakref__", "_generation", "_notify", "_place", "_stage")
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._generation = notify._generation
+        self._stage = CREATED
+        self._place: Any = None  # in the line, once enabled
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait for the wake-up.
+
+        Raises:
+            RuntimeError: it was awaited before, or cancelled.
+            UnsupportedLoopError: no supported loop runs here.
+        """
+        stage = self._stage
+        if stage is AWAITED or stage is CANCELLED or (stage is DONE and self._place is None):
+            raise RuntimeError(f"{self!r} was awaited or cancelled already; ask for a new one with notified()")
+        self._stage = AWAITED
+        if stage is CREATED:
+            yield from self._notify._acquire(self._generation, tracked=False).__await__()
+        else:
+            yield from self._notify._await_place(self._place).__await__()
+            self._place = None
+        self._stage = DONE
+
+    def enable(self) -> bool:
+        """Register for `Notify.notify_one` and `Notify.notify_last` too, as awaiting would. True: already notified.
+
+        The wake-up is used then; awaiting it returns at once.
+
+        Raises:
+            RuntimeError: it was cancelled.
+        """
+        if self._stage is CANCELLED:
+            raise RuntimeError(f"enable() of {self!r}: it gave up; ask for a new one with notified()")
+        if self._stage is CREATED:
+            self._place = self._notify._place(self._generation)
+            self._stage = ENABLED
+            self._notify._transact(self._notify._join, self._place)
+        if self._stage is ENABLED and self._notify._give_back(self._place):
+            ...
+        return self._stage is DONE
+
+    def cancel(self) -> None:
+        """Give up: leave the line, and pass on an unused wake-up of `Notify.notify_one` or `Notify.notify_last`."""
