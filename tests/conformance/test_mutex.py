@@ -1,0 +1,593 @@
+"""Mutex: who gets in, in what order, and what it tells. Guards, acquisitions and deadlocks have files of their own."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from asynclocks import Mutex, MutexGuard, MutexStatistics, TryLockError, WouldBlock
+from tests.support import settle
+import anyio.lowlevel
+
+
+class Line:
+    """Tasks that queue for one mutex by turns, and what happened in which order."""
+
+    def __init__(self, mutex: Mutex[None], tasks: TaskGroup) -> None:
+        self.mutex = mutex
+        self.tasks = tasks
+        self.log: list[str] = []
+        self.scopes: dict[str, anyio.CancelScope] = {}
+        self.leave: dict[str, anyio.Event] = {}
+
+    async def join(self, name: str, how: Callable[[Mutex[None]], Awaitable[object]] | None = None) -> None:
+        self.scopes[name] = anyio.CancelScope()
+        self.leave[name] = anyio.Event()
+        self.tasks.start_soon(self._wait, name, how, name=name)
+        await settle()
+
+    async def _wait(self, name: str, how: Callable[[Mutex[None]], Awaitable[object]] | None) -> None:
+        with self.scopes[name]:
+            if how is not None:
+                await how(self.mutex)
+            async with self.mutex:
+                self.log.append(name)
+                await self.leave[name].wait()
+        if self.scopes[name].cancelled_caught:
+            self.log.append(f"{name} cancelled")
+
+    async def let_go(self, name: str) -> None:
+        self.leave[name].set()
+        await settle()
+
+
+async def test_value_starts_as_given_and_keeps_what_a_guard_sets() -> None:
+    """The value is reached through the guard and outlives it."""
+    mutex = Mutex([1])
+    async with mutex as guard:
+        guard.value = [*guard.value, 2]
+    async with mutex as guard:
+        assert guard.value == [1, 2]
+
+
+async def test_value_is_none_unless_given() -> None:
+    """A Mutex without a value holds None."""
+    async with Mutex() as guard:
+        assert guard.value is None
+
+
+async def test_only_one_is_inside() -> None:
+    """Tasks that yield inside the block never meet there."""
+    mutex = Mutex(0)
+
+    async def work() -> None:
+        for _ in range(5):
+            async with mutex as guard:
+                before = guard.value
+                await anyio.lowlevel.checkpoint()
+                guard.value = before + 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(work)
+    assert mutex.into_inner() == 100
+
+
+async def test_waiters_are_served_in_order_of_arrival() -> None:
+    """First come, first served."""
+    async with anyio.create_task_group() as tasks:
+        line = Line(Mutex(), tasks)
+        names = list("abcdef")
+        for name in names:
+            await line.join(name)
+        for name in names:
+            await line.let_go(name)
+    assert line.log == names
+
+
+async def test_an_error_in_the_block_lets_the_next_one_in() -> None:
+    """The block releases however it ends."""
+    mutex = Mutex(name="m")
+    with pytest.raises(ZeroDivisionError):
+        async with mutex:
+            raise ZeroDivisionError
+    assert not mutex.locked()
+
+
+# The holder            B: queued                the holder again
+# release(): m is B's
+#                                                try_lock(): refused
+#                       runs
+async def test_a_newcomer_does_not_overtake_a_waiter_that_was_just_granted() -> None:
+    """Ownership moves at release time, before the waiter resumes."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        await line.join("b")
+        guard.release()
+        assert line.log == []
+        assert mutex.statistics() == MutexStatistics(locked=True, owner="b", waiting=0)
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+        with pytest.raises(TryLockError):
+            mutex.acquire_nowait()
+        line.leave["b"].set()
+        async with mutex:
+            assert line.log == ["b"]
+
+
+# A: async with           B: queued
+# exit: m is B's
+# async with: queues
+#                         runs, leaves: m is A's
+# runs
+async def test_who_comes_right_back_queues_behind_the_others() -> None:
+    """A task in a tight loop around the mutex cannot starve the others."""
+    mutex = Mutex()
+    turns: list[str] = []
+
+    async def loop(name: str) -> None:
+        for _ in range(4):
+            async with mutex:
+                turns.append(name)
+                await settle()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop, "a")
+        tasks.start_soon(loop, "b")
+    assert "".join(turns) in {"abababab", "babababa"}
+
+
+async def test_a_waiter_runs_in_the_pass_after_the_release() -> None:
+    """A waiter of the releasing loop runs in its next pass."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        await line.join("b")
+        line.leave["b"].set()
+        guard.release()
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        assert line.log == ["b"]
+
+
+async def test_releasing_never_yields() -> None:
+    """Nobody else runs between the release and the next line."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        async with mutex:
+            await line.join("b")
+        assert line.log == []
+        line.leave["b"].set()
+
+
+@pytest.mark.parametrize("who", ["b", "c", "d"])
+async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str) -> None:
+    """First, middle or last in line: the others keep their order."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        for name in "abcd":
+            await line.join(name)
+        assert mutex.statistics().waiting == 3
+        line.scopes[who].cancel()
+        await settle()
+        assert mutex.statistics().waiting == 2
+        for name in "abcd":
+            await line.let_go(name)
+    assert line.log == ["a", f"{who} cancelled", *(name for name in "bcd" if name != who)]
+    assert not mutex.locked()
+
+
+async def test_everybody_may_leave_the_line() -> None:
+    """When all waiters were cancelled the mutex is as if they had never come."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        async with mutex:
+            for name in "bcd":
+                await line.join(name)
+            for name in "cbd":
+                line.scopes[name].cancel()
+            await settle()
+            assert mutex.statistics().waiting == 0
+        assert not mutex.locked()
+        mutex.try_lock().release()
+
+
+# A: release(): m is B's   B: queued                C: queued
+# cancels B
+#                          raises, m is C's, or enters and leaves
+#                                                   runs
+async def test_a_grant_that_crosses_a_cancellation_is_not_lost() -> None:
+    """Whichever comes first, the next in line gets the mutex in the end."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        for name in "bc":
+            await line.join(name)
+        guard.release()
+        line.scopes["b"].cancel()
+        await settle()
+        assert line.log[-1] == "c"
+        await line.let_go("c")
+    assert not mutex.locked()
+
+
+# A: cancels B             B: queued                C: queued
+# release(): m is B's, or C's
+#                          raises
+#                                                   runs
+async def test_a_release_that_crosses_a_cancellation_is_not_lost() -> None:
+    """Cancelled first, released then, in one step: the next in line gets the mutex."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        for name in "bc":
+            await line.join(name)
+        line.scopes["b"].cancel()
+        guard.release()
+        await settle()
+        assert line.log == ["b cancelled", "c"]
+        await line.let_go("c")
+    assert not mutex.locked()
+
+
+async def test_a_holder_that_is_cancelled_lets_the_next_one_in() -> None:
+    """Cancellation inside the block releases."""
+    async with anyio.create_task_group() as tasks:
+        line = Line(Mutex(), tasks)
+        for name in "ab":
+            await line.join(name)
+        line.scopes["a"].cancel()
+        await settle()
+        assert sorted(line.log) == ["a", "a cancelled", "b"]
+        await line.let_go("b")
+
+
+async def test_a_cancelled_waiter_may_come_again() -> None:
+    """A wait that was cancelled leaves the task free to wait anew, at the end of the line."""
+    mutex = Mutex()
+
+    async def try_first(mutex: Mutex[None]) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            async with mutex:
+                pytest.fail("held by the test")
+
+    scopes: list[anyio.CancelScope] = []
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        await line.join("b", try_first)
+        await line.join("c")
+        scopes[0].cancel()
+        await settle()
+        guard.release()
+        line.leave["b"].set()
+        line.leave["c"].set()
+    assert line.log == ["c", "b"]
+
+
+async def test_a_wait_ends_with_its_time_limit() -> None:
+    """Time limits of anyio are ordinary cancellations."""
+    mutex = Mutex()
+    async with mutex:
+        async with anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                with pytest.raises(TimeoutError), anyio.fail_after(0):
+                    await mutex.lock()
+
+            tasks.start_soon(wait)
+        assert mutex.statistics().waiting == 0
+
+
+async def test_a_cancelled_scope_takes_nothing_on_the_way_out() -> None:
+    """A task that is cancelled already leaves a free mutex free, sooner or later in its block."""
+    mutex = Mutex()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with mutex:
+            await anyio.lowlevel.checkpoint()
+    assert not mutex.locked()
+
+
+def test_try_lock_needs_no_loop() -> None:
+    """`try_lock` works anywhere; its guard too."""
+    mutex = Mutex(1)
+    with mutex.try_lock() as guard:
+        guard.value += 1
+    assert mutex.into_inner() == 2
+
+
+async def test_try_lock_refuses_a_held_mutex_with_a_way_out() -> None:
+    """The error names the mutex and says what to do."""
+    mutex = Mutex(name="cash")
+    async with mutex:
+        with pytest.raises(TryLockError, match=r"Mutex 'cash' is held.*wait") as caught:
+            mutex.try_lock()
+    assert isinstance(caught.value, WouldBlock)
+
+
+async def test_into_inner_returns_the_value_of_a_free_mutex_that_stays_usable() -> None:
+    """`into_inner` takes nothing away."""
+    mutex = Mutex("v")
+    assert mutex.into_inner() == "v"
+    async with mutex as guard:
+        guard.value = "w"
+    assert mutex.into_inner() == "w"
+    assert not mutex.locked()
+
+
+async def test_into_inner_refuses_while_held() -> None:
+    """A value somebody works on is not handed out."""
+    mutex = Mutex(1)
+    async with mutex:
+        with pytest.raises(TryLockError):
+            mutex.into_inner()
+    assert mutex.into_inner() == 1
+
+
+async def test_into_inner_refuses_while_awaited() -> None:
+    """Who was granted owns the value, running or not yet."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        guard = mutex.try_lock()
+        await line.join("b")
+        guard.release()
+        with pytest.raises(TryLockError):
+            mutex.into_inner()
+        line.leave["b"].set()
+    assert mutex.into_inner() is None
+
+
+async def test_acquire_and_release_work_as_in_other_locks() -> None:
+    """The spelling of asyncio, anyio and trio: acquire is always True."""
+    mutex = Mutex()
+    assert await mutex.acquire() is True
+    assert mutex.locked()
+    with pytest.raises(TryLockError):
+        mutex.acquire_nowait()
+    mutex.release()
+    assert not mutex.locked()
+    mutex.acquire_nowait()
+    assert mutex.locked()
+    mutex.release()
+    assert not mutex.locked()
+
+
+async def test_release_lets_the_next_waiter_in() -> None:
+    """`release` hands over as a guard does."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        await mutex.acquire()
+        await line.join("b")
+        mutex.release()
+        assert mutex.statistics().owner == "b"
+        await settle()
+        assert line.log == ["b"]
+        await line.let_go("b")
+
+
+async def test_acquire_waits_its_turn() -> None:
+    """`acquire` queues as lock does."""
+    mutex = Mutex()
+    log: list[str] = []
+
+    async def work(name: str) -> None:
+        await mutex.acquire()
+        log.append(name)
+        mutex.release()
+
+    async with anyio.create_task_group() as tasks:
+        await mutex.acquire()
+        for name in "abc":
+            tasks.start_soon(work, name)
+            await settle()
+        mutex.release()
+    assert log == ["a", "b", "c"]
+    assert not mutex.locked()
+
+
+async def test_any_task_may_release_what_acquire_took() -> None:
+    """The spelling knows no owner either."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(mutex.acquire)
+    mutex.release()
+    assert not mutex.locked()
+
+
+async def test_release_of_a_free_mutex_is_an_error() -> None:
+    """As with every lock."""
+    mutex = Mutex(name="m")
+    with pytest.raises(RuntimeError, match=r"Mutex 'm'.*nobody holds it"):
+        mutex.release()
+    await mutex.acquire()
+    mutex.release()
+    with pytest.raises(RuntimeError, match="nobody"):
+        mutex.release()
+
+
+@pytest.mark.parametrize("take", ["async with", "lock", "lock_owned", "try_lock"])
+async def test_release_refuses_what_a_guard_holds(take: str) -> None:
+    """A guard's hold is the guard's."""
+    mutex = Mutex(name="m")
+
+    async def refused() -> None:
+        with pytest.raises(RuntimeError, match="guard"):
+            mutex.release()
+        assert mutex.locked()
+
+    if take == "async with":
+        async with mutex:
+            await refused()
+    elif take == "try_lock":
+        with mutex.try_lock():
+            await refused()
+    else:
+        with await getattr(mutex, take)():
+            await refused()
+    assert not mutex.locked()
+
+
+async def test_the_one_that_acquire_was_granted_to_can_release_at_once() -> None:
+    """No matter whether acquire had to wait."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            await mutex.acquire()
+            mutex.release()
+
+        async with mutex:
+            tasks.start_soon(work)
+            await settle()
+    assert not mutex.locked()
+
+
+async def test_statistics_tell_owner_and_waiters() -> None:
+    """The owner is the owning task's name from the moment of the grant."""
+    mutex = Mutex()
+    assert mutex.statistics() == MutexStatistics(locked=False, owner=None, waiting=0)
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        for number, name in enumerate("abc"):
+            await line.join(name)
+            assert mutex.statistics() == MutexStatistics(locked=True, owner="a", waiting=number)
+        for name in "abc":
+            assert mutex.statistics().owner == name
+            await line.let_go(name)
+    assert mutex.statistics() == MutexStatistics(locked=False, owner=None, waiting=0)
+
+
+async def test_statistics_name_the_owner_of_every_followed_hold() -> None:
+    """`async with`, `lock`, try_lock and acquire are followed; lock_owned is not."""
+    mutex = Mutex()
+    me = anyio.get_current_task().name
+    async with mutex:
+        assert mutex.statistics().owner == me
+    with await mutex.lock():
+        assert mutex.statistics().owner == me
+    with mutex.try_lock():
+        assert mutex.statistics().owner == me
+    await mutex.acquire()
+    assert mutex.statistics().owner == me
+    mutex.release()
+    mutex.acquire_nowait()
+    assert mutex.statistics().owner == me
+    mutex.release()
+    with await mutex.lock_owned():
+        assert mutex.statistics() == MutexStatistics(locked=True, owner=None, waiting=0)
+
+
+def test_a_hold_taken_outside_any_task_has_no_owner() -> None:
+    """Threads are not tracked."""
+    mutex = Mutex()
+    with mutex.try_lock():
+        assert mutex.statistics() == MutexStatistics(locked=True, owner=None, waiting=0)
+
+
+async def test_the_guard_of_a_block_is_a_mutex_guard_of_this_mutex() -> None:
+    """Every way in yields the same kind of guard."""
+    mutex = Mutex()
+    async with mutex as guard:
+        assert isinstance(guard, MutexGuard)
+        assert guard.mutex is mutex
+    with await mutex.lock() as guard:
+        assert isinstance(guard, MutexGuard)
+        assert guard.mutex is mutex
+    with mutex.try_lock() as guard:
+        assert isinstance(guard, MutexGuard)
+        assert guard.mutex is mutex
+
+
+async def test_repr_tells_name_holder_and_waiters() -> None:
+    """What a person wants to know when the program hangs."""
+    mutex = Mutex(name="cash")
+    assert repr(mutex) == "<Mutex 'cash' free>"
+    async with anyio.create_task_group() as tasks:
+        line = Line(mutex, tasks)
+        await line.join("anna")
+        assert repr(mutex) == "<Mutex 'cash' held by task 'anna'>"
+        await line.join("bert")
+        assert repr(mutex) == "<Mutex 'cash' held by task 'anna', 1 waiting>"
+        await line.let_go("anna")
+        await line.let_go("bert")
+    with await mutex.lock_owned():
+        assert repr(mutex) == "<Mutex 'cash' held>"
+
+
+def test_repr_of_a_nameless_mutex_tells_where_it_is() -> None:
+    """Two nameless ones can be told apart."""
+    mutex = Mutex()
+    assert hex(id(mutex)) in repr(mutex)
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_mutex_refuses_to_be_copied(copier: Callable[[object], object]) -> None:
+    """Neither pickling nor copying, as with threading.Lock."""
+    with pytest.raises(TypeError, match="Mutex 'm'"):
+        copier(Mutex(name="m"))
+
+
+def test_statistics_are_frozen() -> None:
+    """A look at a moment does not change."""
+    with pytest.raises(AttributeError):
+        Mutex().statistics().locked = True  # type: ignore[misc]
+
+
+async def test_two_mutexes_do_not_know_each_other() -> None:
+    """Holding one leaves another free."""
+    first, second = Mutex(), Mutex()
+    async with first, second:
+        assert first.locked()
+        assert second.locked()
+    assert not first.locked()
+    assert not second.locked()
+
+
+async def test_an_exit_ends_the_hold_though_the_value_was_set_to_the_guard_itself() -> None:
+    """The value may be anything."""
+    mutex: Mutex[object] = Mutex()
+    async with mutex as guard:
+        guard.value = guard
+    assert not mutex.locked()
+
+
+# A: async with        B: queued        C: queued
+# leaves: m is B's
+# queues behind C
+#                      leaves: C's
+#                                       leaves: A's
+async def test_a_convoy_keeps_its_order() -> None:
+    """Every task of a convoy gets its turn in every round."""
+    mutex = Mutex()
+    turns: list[int] = []
+
+    async def work(number: int) -> None:
+        for _ in range(10):
+            async with mutex:
+                turns.append(number)
+                await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks, mutex:
+        for number in range(20):
+            tasks.start_soon(work, number)
+        await settle()
+    first = turns[:20]
+    assert sorted(first) == list(range(20))
+    assert turns == first * 10
