@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asynclocks._deadlock import set_deadlock_policy
 from asynclocks._guards import Acquisition, Guard
+from asynclocks.barrier import Barrier, BarrierWaitResult
 from asynclocks.exceptions import (
     AlreadyInitializedError,
     ClosedError,
@@ -18,21 +19,32 @@ from asynclocks.exceptions import (
     WouldBlock,
 )
 from asynclocks.mutex import MappedGuard, Mutex, MutexGuard, MutexStatistics
+from asynclocks.notify import Notified, Notify, NotifyStatistics
+from asynclocks.once import LazyLock, OnceCell, OnceCellStatistics, OnceLock, once
 from asynclocks.semaphore import Permit, Semaphore, SemaphoreStatistics
 
 __all__ = [
     "Acquisition",
     "AlreadyInitializedError",
+    "Barrier",
+    "BarrierWaitResult",
     "ClosedError",
     "DeadlockError",
     "Guard",
     "GuardReleasedError",
     "InitializingError",
     "KeyLockedError",
+    "LazyLock",
     "MappedGuard",
     "Mutex",
     "MutexGuard",
     "MutexStatistics",
+    "Notified",
+    "Notify",
+    "NotifyStatistics",
+    "OnceCell",
+    "OnceCellStatistics",
+    "OnceLock",
     "Permit",
     "Semaphore",
     "SemaphoreStatistics",
@@ -41,5 +53,6 @@ __all__ = [
     "TryLockError",
     "UnsupportedLoopError",
     "WouldBlock",
+    "once",
     "set_deadlock_policy",
 ]

@@ -75,11 +75,13 @@ class Barrier(QueuedSynchronizer):
         return self._waiting
 
     # The engine's questions.
+    def _stand_in_line(self, ticket: Ticket) -> bool:
+        return self._transact(self._join, ticket)  # the last one's arrival lets the line go
+
     def _join(self, ticket: Ticket) -> bool:
         assert self._leaving == 0
         if self._waiting + 1 < self._parties:
-            self._link(ticket)
-            return False
+            return super()._join(ticket)
         self._leaving = self._waiting
         ticket.request = LEADER
         ticket.state = GRANTED

@@ -13,7 +13,9 @@ from typing import Any
 
 import attrs
 
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks._places import PlacingSynchronizer
+from asynclocks._synchronizer import GRANTED, Ticket
+from asynclocks.backends._seam import ParkerTicket
 
 
 class Strategy(Enum):
@@ -30,14 +32,15 @@ OLDEST, NEWEST, EVERYONE = Strategy.OLDEST, Strategy.NEWEST, Strategy.EVERYONE
 class Stage(Enum):
     """How far a Notified is."""
 
-    CREATED = "knows its generation only"
-    ENABLED = "stands in the line; nobody awaits it yet"
-    AWAITED = "is being awaited, or was and got cancelled"
-    DONE = "has told its user of the wake-up"
-    CANCELLED = "gave up"
+    CREATED = "not awaited yet"
+    ENABLED = "enabled"
+    TOLD = "notified"
+    AWAITED = "being awaited"
+    DONE = "awaited already"
+    CANCELLED = "cancelled"
 
 
-CREATED, ENABLED, AWAITED, DONE, CANCELLED = Stage
+CREATED, ENABLED, TOLD, AWAITED, DONE, CANCELLED = Stage
 
 
 @attrs.frozen
@@ -48,7 +51,7 @@ class NotifyStatistics:
     stored: bool
 
 
-class Notify(QueuedSynchronizer):
+class Notify(PlacingSynchronizer):
     """Wake tasks, of any loops, from any thread. It carries no data: look at yours when you are woken.
 
     `notify_one` with nobody waiting stores one wake-up, at most one, for the next who waits.
@@ -104,8 +107,7 @@ class Notify(QueuedSynchronizer):
         if self._admit(ticket):
             ticket.state = GRANTED
             return True
-        self._link(ticket)
-        return False
+        return super()._join(ticket)
 
     def _admit(self, ticket: Ticket) -> bool:
         if self._stored is not None:  # the stored one first, as in tokio
@@ -138,18 +140,19 @@ class Notify(QueuedSynchronizer):
 class Notified(Awaitable[None]):
     """One wait for a `Notify`: await it, once.
 
-    Cancelled while it is awaited, or dropped while it is enabled, it passes a wake-up of `Notify.notify_one` or
-    `Notify.notify_last` that it got on to the next waiter, by the same rule; a wake-up that `enable` has told of
-    is used.
+    Registered for `Notify.notify_waiters` when it is created, for `Notify.notify_one` and `Notify.notify_last`
+    when it is enabled or awaited. Cancelled while it is awaited, or dropped while it is enabled, it passes on a
+    wake-up of the latter two that it got, by the same rule. A wake-up that `enable` told of is used.
     """
 
     __slots__ = ("__weakref__", "_generation", "_notify", "_place", "_stage")
+
+    _place: ParkerTicket  # from enable() on
 
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
         self._generation = notify._generation
         self._stage = CREATED
-        self._place: Any = None  # in the line, once enabled
 
     def __await__(self) -> Generator[Any, Any, None]:
         """Wait for the wake-up.
@@ -159,33 +162,60 @@ class Notified(Awaitable[None]):
             UnsupportedLoopError: no supported loop runs here.
         """
         stage = self._stage
-        if stage is AWAITED or stage is CANCELLED or (stage is DONE and self._place is None):
-            raise RuntimeError(f"{self!r} was awaited or cancelled already; ask for a new one with notified()")
+        if stage is AWAITED or stage is DONE or stage is CANCELLED:
+            raise RuntimeError(f"{self!r}: it can be awaited once; ask for a new one with notified()")
         self._stage = AWAITED
-        if stage is CREATED:
-            yield from self._notify._acquire(self._generation, tracked=False).__await__()
-        else:
-            yield from self._notify._await_place(self._place).__await__()
-            self._place = None
+        try:
+            if stage is CREATED:
+                yield from self._notify._acquire(self._generation, tracked=False).__await__()
+            else:
+                yield from self._notify._await_place(self._place).__await__()
+        except BaseException:
+            self._stage = CANCELLED
+            raise
         self._stage = DONE
 
     def enable(self) -> bool:
-        """Register for `Notify.notify_one` and `Notify.notify_last` too, as awaiting would. True: already notified.
+        """Register for `Notify.notify_one` and `Notify.notify_last` too, without waiting. True: already notified.
 
-        The wake-up is used then; awaiting it returns at once.
+        After True the wake-up is used, and awaiting returns at once. Never waits, needs no loop.
 
         Raises:
             RuntimeError: it was cancelled.
         """
-        if self._stage is CANCELLED:
-            raise RuntimeError(f"enable() of {self!r}: it gave up; ask for a new one with notified()")
+        notify = self._notify
         if self._stage is CREATED:
-            self._place = self._notify._place(self._generation)
+            self._place = notify._place(self._generation)
             self._stage = ENABLED
-            self._notify._transact(self._notify._join, self._place)
-        if self._stage is ENABLED and self._notify._give_back(self._place):
-            ...
-        return self._stage is DONE
+            notify._transact(notify._join, self._place)
+        if self._stage is ENABLED and notify._transact(notify._use_up, self._place):
+            self._stage = TOLD
+        if self._stage is CANCELLED:
+            raise RuntimeError(f"enable() of {self!r}; ask for a new one with notified()")
+        return self._stage is TOLD or self._stage is DONE
 
     def cancel(self) -> None:
-        """Give up: leave the line, and pass on an unused wake-up of `Notify.notify_one` or `Notify.notify_last`."""
+        """Give up the place; an unused wake-up of `Notify.notify_one` or `Notify.notify_last` goes on.
+
+        Once notified, or cancelled, there is nothing to do.
+
+        Raises:
+            RuntimeError: it is being awaited; cancel the task that does.
+        """
+        stage = self._stage
+        if stage is AWAITED:
+            raise RuntimeError(f"cancel() of {self!r}: a task waits for it; cancel that task")
+        if stage is CREATED or stage is ENABLED:
+            self._stage = CANCELLED
+        if stage is ENABLED:
+            self._notify._give(self._notify._withdraw, self._place)
+
+    def __del__(self) -> None:
+        if getattr(self, "_stage", None) is ENABLED:
+            self._notify._give_from_finalizer(self._notify._withdraw, self._place)
+
+    def __repr__(self) -> str:
+        return f"<Notified of {self._notify}: {self._stage.value}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle or copy {self!r}: it is one place in one queue")

@@ -15,7 +15,8 @@ from typing import Any, Final, Generic, TypeVar, cast, overload
 
 import attrs
 
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks._places import PlacingSynchronizer
+from asynclocks._synchronizer import GRANTED, Ticket
 from asynclocks.backends import Hint, follow_hint, task_name
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
@@ -52,7 +53,7 @@ class OnceCellStatistics:
     waiting: int
 
 
-class OnceCell(QueuedSynchronizer, Generic[T]):
+class OnceCell(PlacingSynchronizer, Generic[T]):
     """A value written once. None is a legal value.
 
     Whoever asks first with `get_or_init` makes the value, in its own task; all others wait for it. If the
@@ -197,6 +198,8 @@ class OnceCell(QueuedSynchronizer, Generic[T]):
     # The engine's questions.
     def _admit(self, ticket: Ticket) -> bool:
         if self._value is not EMPTY:
+            if ticket is self._first_waiter:
+                self._first_waiter = ticket.after
             ticket.request = self._value
             return True
         if ticket.request is INITIALIZE and self._initializer is None:
@@ -215,24 +218,21 @@ class OnceCell(QueuedSynchronizer, Generic[T]):
     def _join(self, ticket: Ticket) -> bool:
         if self._join_or_leave(ticket):
             return True
-        self._link(ticket)
-        return False
+        first_waiter = self._first_waiter
+        if ticket.request is INITIALIZE and first_waiter is not None:
+            self._link_before(first_waiter, ticket)
+            return False
+        if ticket.request is WAIT and first_waiter is None:
+            self._first_waiter = ticket
+        return super()._join(ticket)
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
-        # While waiters only are in the line, it is the initializer's turn at once.
-        if (self._head is self._first_waiter or self._head is None) and self._admit(ticket):
-            ticket.state = GRANTED
-            return True
-        return False
-
-    def _link(self, ticket: Ticket) -> None:
-        following = self._first_waiter
-        if ticket.request is WAIT or following is None:
-            super()._link(ticket)
-            if ticket.request is WAIT and following is None:
-                self._first_waiter = ticket
-        else:
-            self._link_before(following, ticket)
+        # Whoever queues to initialize is behind an initializer that runs, so nobody is overtaken here.
+        assert self._head is self._first_waiter or self._initializer is not None
+        if not self._admit(ticket):
+            return False
+        ticket.state = GRANTED
+        return True
 
     def _unlink(self, ticket: Ticket) -> None:
         if ticket is self._first_waiter:
