@@ -1,0 +1,123 @@
+"""What there is to run: `nox -l` is the menu, `nox` alone is what a push needs, `nox -s NAME -- ARGS` passes ARGS on.
+
+A Python that is not installed is skipped with a warning, unless CI is set (as every CI service does): then it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).parent
+# 3.14 runs inside Pyodide. A session that names no Python runs on the one that nox runs on.
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+nox.needs_version = ">=2025.11.12"
+nox.options.download_python = "never"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "pyodide", "coverage", "lint", "types", "docs", "examples"]
+
+
+def offer_pyenv() -> None:
+    """Let pyenv's shims answer for each of PYTHONS that it has, beside those chosen here."""
+
+    def ask(*what: str) -> list[str]:
+        return subprocess.run(["pyenv", *what], capture_output=True, check=False, text=True).stdout.split()
+
+    chosen = [os.environ["PYENV_VERSION"]] if "PYENV_VERSION" in os.environ else ask("version-name")
+    latest = [name for version in PYTHONS for name in ask("latest", version)]
+    os.environ["PYENV_VERSION"] = ":".join([*chosen, *latest])
+
+
+if shutil.which("pyenv"):
+    offer_pyenv()
+
+
+def install(session: nox.Session, requirements: str, *, library: str = ".[trio]") -> None:
+    """Install the library as it stands here, and what `requirements/` pins for this session."""
+    session.install("-q", "-r", f"requirements/{requirements}.txt", "-e", library)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run every test but the slow ones on every native loop, and measure for `coverage`."""
+    install(session, "test")
+    measured = {"COVERAGE_FILE": f".coverage.py{session.python}"}
+    session.run("coverage", "erase", env=measured)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=measured)
+
+
+@nox.session
+def pyodide(session: nox.Session) -> None:
+    """Run the conformance tests inside Pyodide on Node, with stack switching and without."""
+    install(session, "pyodide", library=".")
+    session.run("python", "-m", "tests.pyodide", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Combine what `tests` and `pyodide` measured; every branch must have run."""
+    install(session, "test")
+    parts = sorted(file.name for file in HERE.glob(".coverage.*"))
+    absent = {f".coverage.py{version}" for version in PYTHONS} - set(parts)
+    session.run("coverage", "combine", *parts, silent=True)
+    if absent:
+        session.warn(f"not measured: {', '.join(sorted(absent))}; 100 % needs all of them, so nothing is demanded here")
+    session.run("coverage", "report", *(["--fail-under=0"] if absent else []), *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def slow(session: nox.Session) -> None:
+    """Run the tests that take longer than a push should wait."""
+    install(session, "test")
+    session.run("pytest", "-m", "slow", "-o", "faulthandler_timeout=1800", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check with Ruff, the import contracts and towncrier."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+    session.run("towncrier", "build", "--draft", "--version", "next")
+
+
+@nox.session(python=PYTHONS[-1])  # the one that pyodide-py has types for
+def types(session: nox.Session) -> None:
+    """Check with mypy strict for each Python, pyright strict on `tests/typing`; no public name goes without a type."""
+    install(session, "types")
+    for version in PYTHONS:
+        session.run("mypy", f"--python-version={version}")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "asynclocks", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the examples in README, docs and docstrings."""
+    install(session, "docs")
+    pages = ["README.md", "CONTRIBUTING.md", "docs"]
+    # webloop.py can be imported inside Pyodide only.
+    docstrings = ["--doctest-modules", "asynclocks", "--ignore=asynclocks/backends/webloop.py"]
+    session.run("python", "-m", "pytest", "-p", "tools.documented", *pages, *docstrings, *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run every example as its reader would."""
+    install(session, "test")
+    for example in sorted(HERE.glob("examples/*.py")):
+        session.run("python", str(example.relative_to(HERE)), *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def bench(session: nox.Session) -> None:
+    """Measure ours beside the peers, interleaved in one run."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
