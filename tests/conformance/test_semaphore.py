@@ -1,0 +1,757 @@
+"""Semaphore: counting, order, closing, and what a Permit can do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio.abc import TaskGroup
+
+from asynclocks import (
+    ClosedError,
+    GuardReleasedError,
+    Permit,
+    Semaphore,
+    SemaphoreStatistics,
+    TryAcquireError,
+    WouldBlock,
+)
+from tests.support import settle
+
+
+class Line:
+    """Tasks that queue for permits by turns, and what happened in which order."""
+
+    def __init__(self, semaphore: Semaphore, tasks: TaskGroup) -> None:
+        self.semaphore = semaphore
+        self.tasks = tasks
+        self.log: list[str] = []
+        self.scopes: dict[str, anyio.CancelScope] = {}
+        self.leave: dict[str, anyio.Event] = {}
+
+    async def join(self, name: str, permits: int = 1) -> None:
+        self.scopes[name] = anyio.CancelScope()
+        self.leave[name] = anyio.Event()
+        self.tasks.start_soon(self._wait, name, permits, name=name)
+        await settle()
+
+    async def _wait(self, name: str, permits: int) -> None:
+        with self.scopes[name]:
+            try:
+                async with self.semaphore.acquire(permits) as permit:
+                    assert permit.count == permits
+                    self.log.append(name)
+                    await self.leave[name].wait()
+            except ClosedError:
+                self.log.append(f"{name} closed")
+        if self.scopes[name].cancelled_caught:
+            self.log.append(f"{name} cancelled")
+
+    async def let_go(self, *names: str) -> None:
+        for name in names:
+            self.leave[name].set()
+            await settle()
+
+
+@pytest.mark.parametrize("permits", [0, 1, 63, 64, 65, 1000])
+def test_all_permits_are_available_at_first(permits: int) -> None:
+    """What it was made with can be taken, and not one more."""
+    semaphore = Semaphore(permits)
+    assert semaphore.available_permits == permits
+    assert semaphore.locked() is (permits == 0)
+    with pytest.raises(TryAcquireError):
+        semaphore.try_acquire(permits + 1)
+    with semaphore.try_acquire(permits):
+        assert semaphore.available_permits == 0
+        with pytest.raises(TryAcquireError):
+            semaphore.try_acquire()
+    assert semaphore.available_permits == permits
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda _: Semaphore(-1),
+        lambda semaphore: semaphore.acquire(-1),
+        lambda semaphore: semaphore.try_acquire(-1),
+        lambda semaphore: semaphore.blocking_acquire(-1),
+        lambda semaphore: semaphore.add_permits(-1),
+        lambda semaphore: semaphore.forget_permits(-1),
+    ],
+)
+def test_negative_counts_are_refused(call: Callable[[Semaphore], object]) -> None:
+    """Negative counts are ValueErrors, and change nothing."""
+    semaphore = Semaphore(3)
+    with pytest.raises(ValueError, match="negative"):
+        call(semaphore)
+    assert semaphore.available_permits == 3
+
+
+def test_counts_are_whole_numbers() -> None:
+    """Half a permit is a TypeError."""
+    with pytest.raises(TypeError):
+        Semaphore(1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Semaphore(1).try_acquire("1")  # type: ignore[arg-type]
+
+
+async def test_as_many_as_there_are_permits_are_inside() -> None:
+    """Never more, and that many at once."""
+    semaphore = Semaphore(3)
+    inside: list[int] = []
+    most = 0
+
+    async def work(number: int) -> None:
+        nonlocal most
+        async with semaphore as permit:
+            assert permit.count == 1
+            inside.append(number)
+            most = max(most, len(inside))
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            inside.remove(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(work, number)
+    assert most == 3
+    assert semaphore.statistics() == SemaphoreStatistics(available=3, waiting=0, closed=False)
+
+
+async def test_waiters_are_served_in_order_of_arrival() -> None:
+    """First come, first served."""
+    async with anyio.create_task_group() as tasks:
+        line = Line(Semaphore(1), tasks)
+        for name in "abcd":
+            await line.join(name)
+        await line.let_go(*"abcd")
+    assert line.log == list("abcd")
+
+
+async def test_one_permit_that_comes_back_wakes_one() -> None:
+    """The others wait on."""
+    semaphore = Semaphore(2)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        for name in "abcde":
+            await line.join(name)
+        assert line.log == ["a", "b"]
+        await line.let_go("b")
+        assert line.log == ["a", "b", "c"]
+        assert semaphore.statistics() == SemaphoreStatistics(available=0, waiting=2, closed=False)
+        await line.let_go(*"acde")
+
+
+async def test_a_large_head_holds_back_smaller_requests() -> None:
+    """acquire(n) at the head is not overtaken, though less is free."""
+    semaphore = Semaphore(3)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("two", 2)
+        await line.join("large", 3)
+        await line.join("small", 1)
+        assert line.log == ["two"]
+        assert semaphore.available_permits == 0
+        with pytest.raises(TryAcquireError):
+            semaphore.try_acquire()
+        await line.let_go("two")
+        assert line.log == ["two", "large"]
+        await line.let_go("large", "small")
+    assert line.log == ["two", "large", "small"]
+    assert semaphore.available_permits == 3
+
+
+# holder: 2 of 3       large: queued for 3   small: queued for 1   other: queued for 1
+# cancels large
+#                      raises
+#                                            runs                  queued: none left
+async def test_leaving_head_lets_the_smaller_one_in() -> None:
+    """A large head that leaves no longer holds back those behind it."""
+    semaphore = Semaphore(3)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("two", 2)
+        await line.join("large", 3)
+        await line.join("small", 1)
+        await line.join("other", 1)
+        line.scopes["large"].cancel()
+        await settle()
+        assert sorted(line.log) == ["large cancelled", "small", "two"]
+        assert semaphore.statistics().waiting == 1
+        await line.let_go("two", "small", "other")
+    assert semaphore.available_permits == 3
+
+
+# holder: 3 of 3       large: queued for 3   a, b: queued for 1
+# releases: 3 for large
+# cancels large
+#                      raises, or runs and leaves
+#                                            run
+async def test_a_large_grant_that_crosses_a_cancellation_serves_all_behind() -> None:
+    """All permits of a grant that nobody can use go on."""
+    semaphore = Semaphore(3)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        permit = semaphore.try_acquire(3)
+        await line.join("large", 3)
+        await line.join("a", 1)
+        await line.join("b", 1)
+        permit.release()
+        line.scopes["large"].cancel()
+        await settle()
+        assert {"a", "b"} <= set(line.log)
+        await line.let_go("a", "b")
+    assert semaphore.available_permits == 3
+
+
+async def test_a_large_release_serves_as_many_as_it_can_in_order() -> None:
+    """One step may let in several, up to the first that must wait."""
+    semaphore = Semaphore(4)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        permit = semaphore.try_acquire(4)
+        for name, permits in (("one", 1), ("two", 2), ("three", 3), ("last", 1)):
+            await line.join(name, permits)
+        permit.release()
+        await settle()
+        assert sorted(line.log) == ["one", "two"]
+        assert semaphore.statistics().waiting == 2
+        await line.let_go("one")
+        assert sorted(line.log) == ["one", "two"]
+        await line.let_go("two")
+        assert sorted(line.log) == ["last", "one", "three", "two"]
+        await line.let_go("three", "last")
+
+
+# holder               b: queued             holder again
+# releases: b's permit
+#                                            try_acquire is refused
+#                      runs
+async def test_a_newcomer_does_not_overtake_a_waiter_that_was_just_granted() -> None:
+    """Ownership moves at release time, before the waiter resumes."""
+    semaphore = Semaphore(1)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        permit = semaphore.try_acquire()
+        await line.join("b")
+        permit.release()
+        assert semaphore.available_permits == 0
+        with pytest.raises(TryAcquireError):
+            semaphore.try_acquire()
+        line.leave["b"].set()
+        async with semaphore:
+            assert line.log == ["b"]
+
+
+async def test_a_newcomer_queues_behind_a_waiter_for_more_than_is_free() -> None:
+    """The fast way in looks at the line, too."""
+    semaphore = Semaphore(2)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("one")
+        await line.join("large", 2)
+
+        async def newcomer() -> None:
+            async with semaphore:
+                line.log.append("newcomer")
+
+        tasks.start_soon(newcomer)
+        await settle()
+        assert line.log == ["one"]
+        await line.let_go("one", "large")
+    assert line.log == ["one", "large", "newcomer"]
+    assert semaphore.available_permits == 2
+
+
+@pytest.mark.parametrize("who", ["b", "c", "d"])
+async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str) -> None:
+    """First, middle or last in line: the others keep their order."""
+    semaphore = Semaphore(1)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        for name in "abcd":
+            await line.join(name)
+        line.scopes[who].cancel()
+        await settle()
+        assert semaphore.statistics().waiting == 2
+        await line.let_go(*"abcd")
+    assert line.log == ["a", f"{who} cancelled", *(name for name in "bcd" if name != who)]
+    assert semaphore.available_permits == 1
+
+
+async def test_zero_permits_never_wait() -> None:
+    """acquire(0) succeeds though nothing is free and others queue."""
+    semaphore = Semaphore(0)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("b")
+        async with semaphore.acquire(0) as permit:
+            assert permit.count == 0
+            assert not permit.released
+        with semaphore.try_acquire(0) as permit:
+            assert permit.count == 0
+        assert line.log == []
+        semaphore.add_permits(1)
+        await line.let_go("b")
+    assert semaphore.available_permits == 1
+
+
+async def test_zero_permits_of_a_closed_semaphore_are_refused() -> None:
+    """ClosedError, as for any other number."""
+    semaphore = Semaphore(1)
+    semaphore.close()
+    with pytest.raises(ClosedError):
+        await semaphore.acquire(0)
+    with pytest.raises(ClosedError):
+        semaphore.try_acquire(0)
+
+
+async def test_added_permits_serve_those_who_wait() -> None:
+    """`add_permits` wakes as a release does."""
+    semaphore = Semaphore(0)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        for name in "abc":
+            await line.join(name)
+        semaphore.add_permits(2)
+        assert semaphore.statistics().waiting == 1
+        await settle()
+        assert sorted(line.log) == ["a", "b"]
+        await line.let_go(*"abc")
+    assert semaphore.available_permits == 2
+    semaphore.add_permits(0)
+    assert semaphore.available_permits == 2
+
+
+@pytest.mark.parametrize(("ask", "removed"), [(0, 0), (2, 2), (70, 70), (100, 100), (200, 100)])
+def test_forget_permits_tells_how_many_are_gone(ask: int, removed: int) -> None:
+    """Only free permits can be removed."""
+    semaphore = Semaphore(100)
+    assert semaphore.forget_permits(ask) == removed
+    assert semaphore.available_permits == 100 - removed
+
+
+def test_forget_permits_leaves_those_that_are_held() -> None:
+    """A held permit comes back later."""
+    semaphore = Semaphore(3)
+    with semaphore.try_acquire(2):
+        assert semaphore.forget_permits(3) == 1
+        assert semaphore.available_permits == 0
+    assert semaphore.available_permits == 2
+
+
+async def test_forget_permits_removes_nothing_while_anyone_waits() -> None:
+    """What is free then is put aside for the head of the line."""
+    semaphore = Semaphore(2)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("one", 1)
+        await line.join("two", 2)
+        assert semaphore.forget_permits(1) == 0
+        await line.let_go("one")
+        assert line.log == ["one", "two"]
+        await line.let_go("two")
+    assert semaphore.available_permits == 2
+
+
+async def test_close_wakes_every_waiter_with_closed_error() -> None:
+    """Nobody is left asleep, whatever they asked for."""
+    semaphore = Semaphore(1, name="pool")
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("a")
+        await line.join("large", 5)
+        await line.join("b")
+        semaphore.close()
+        semaphore.close()
+        await settle()
+        assert line.log[0] == "a"
+        assert sorted(line.log[1:]) == ["b closed", "large closed"]
+        assert semaphore.statistics() == SemaphoreStatistics(available=0, waiting=0, closed=True)
+        await line.let_go("a")
+    assert semaphore.available_permits == 1
+
+
+async def test_a_closed_semaphore_lets_nobody_in() -> None:
+    """ClosedError for every way in, and it names the semaphore."""
+    semaphore = Semaphore(5, name="pool")
+    assert not semaphore.closed
+    semaphore.close()
+    assert semaphore.closed
+    with pytest.raises(ClosedError, match="Semaphore 'pool' is closed"):
+        await semaphore.acquire()
+    with pytest.raises(ClosedError):
+        semaphore.try_acquire()
+    with pytest.raises(ClosedError):
+        async with semaphore:
+            pytest.fail("nobody is let in")
+    with pytest.raises(ClosedError):
+        async with semaphore.acquire(2):
+            pytest.fail("nobody is let in")
+    assert semaphore.available_permits == 5
+
+
+async def test_permits_taken_before_the_close_are_given_back_as_ever() -> None:
+    """Closing takes nothing away from who is inside."""
+    semaphore = Semaphore(1)
+    async with semaphore:
+        semaphore.close()
+        assert semaphore.available_permits == 0
+    assert semaphore.available_permits == 1
+    with pytest.raises(ClosedError):
+        semaphore.try_acquire()
+
+
+# closer               b: queued
+# close(): b is told
+# cancels b
+#                      raises one of the two
+async def test_a_close_that_crosses_a_cancellation_changes_no_count() -> None:
+    """Who was told of the close had been granted nothing to pass on."""
+    semaphore = Semaphore(0)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("b", 3)
+        semaphore.close()
+        line.scopes["b"].cancel()
+        await settle()
+        assert line.log in (["b closed"], ["b cancelled"], ["b closed", "b cancelled"])
+    assert semaphore.available_permits == 0
+
+
+async def test_add_permits_to_a_closed_semaphore_is_harmless() -> None:
+    """They are counted, and nobody gets them."""
+    semaphore = Semaphore(0)
+    semaphore.close()
+    semaphore.add_permits(1)
+    assert semaphore.available_permits == 1
+    with pytest.raises(ClosedError):
+        await semaphore.acquire()
+
+
+def test_try_acquire_needs_no_loop_and_says_what_to_do() -> None:
+    """The error tells what is free, and the way out."""
+    semaphore = Semaphore(2, name="pool")
+    permit = semaphore.try_acquire(2)
+    with pytest.raises(TryAcquireError, match=r"Semaphore 'pool'.*0 available.*wait") as caught:
+        semaphore.try_acquire(1)
+    assert isinstance(caught.value, WouldBlock)
+    permit.release()
+    assert semaphore.available_permits == 2
+
+
+async def test_there_is_no_release_that_could_add_permits_by_mistake() -> None:
+    """The acquire and release pair of asyncio fails loudly."""
+    assert not hasattr(Semaphore(1), "release")
+
+
+async def test_a_permit_thrown_away_comes_back_at_once() -> None:
+    """`await semaphore.acquire()` alone holds nothing, and warns."""
+    semaphore = Semaphore(1)
+    with pytest.warns(ResourceWarning, match="Permit of Semaphore at .* was dropped"):
+        await semaphore.acquire()
+    assert semaphore.available_permits == 1
+
+
+async def test_a_thrown_away_permit_goes_to_the_next_waiter() -> None:
+    """A finalizer's release serves the line, too."""
+    semaphore = Semaphore(1)
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        permit: Permit | None = semaphore.try_acquire()
+        await line.join("b")
+        with pytest.warns(ResourceWarning, match="Permit"):
+            permit = None
+        await settle()
+        assert line.log == ["b"]
+        await line.let_go("b")
+    assert permit is None
+
+
+async def test_a_permit_releases_once() -> None:
+    """A second release is an error and adds nothing."""
+    semaphore = Semaphore(3)
+    permit = await semaphore.acquire(2)
+    assert (permit.count, permit.released) == (2, False)
+    permit.release()
+    assert (permit.count, permit.released) == (0, True)
+    with pytest.raises(GuardReleasedError):
+        permit.release()
+    assert semaphore.available_permits == 3
+
+
+async def test_forgotten_permits_never_come_back() -> None:
+    """`forget` makes the semaphore smaller for good."""
+    semaphore = Semaphore(3)
+    permit = await semaphore.acquire(2)
+    permit.forget()
+    assert permit.released
+    assert permit.count == 0
+    assert semaphore.available_permits == 1
+    for use in (permit.forget, permit.release):
+        with pytest.raises(GuardReleasedError):
+            use()
+    with pytest.raises(GuardReleasedError):
+        permit.split(1)
+    assert semaphore.available_permits == 1
+
+
+async def test_a_block_whose_permit_was_forgotten_gives_nothing_back() -> None:
+    """The exit has nothing to do then, in every kind of block."""
+    semaphore = Semaphore(3)
+    async with semaphore as permit:
+        permit.forget()
+    async with semaphore.acquire() as permit:
+        permit.forget()
+    with await semaphore.acquire() as permit:
+        permit.forget()
+    assert semaphore.available_permits == 0
+
+
+async def test_split_makes_two_permits_that_are_released_apart() -> None:
+    """Together they hold what the one held."""
+    semaphore = Semaphore(5)
+    permit = await semaphore.acquire(5)
+    part = permit.split(2)
+    assert (permit.count, part.count) == (3, 2)
+    assert semaphore.available_permits == 0
+    part.release()
+    assert semaphore.available_permits == 2
+    permit.release()
+    assert semaphore.available_permits == 5
+
+
+async def test_split_takes_all_or_nothing_if_asked() -> None:
+    """Zero and all are legal."""
+    semaphore = Semaphore(2)
+    permit = await semaphore.acquire(2)
+    none, everything = permit.split(0), permit.split(2)
+    assert (none.count, everything.count, permit.count) == (0, 2, 0)
+    for part in (none, everything, permit):
+        part.release()
+    assert semaphore.available_permits == 2
+
+
+async def test_split_refuses_more_than_there_is() -> None:
+    """And leaves the permit as it was."""
+    with await Semaphore(2).acquire(2) as permit:
+        with pytest.raises(ValueError, match="2"):
+            permit.split(3)
+        with pytest.raises(ValueError, match="negative"):
+            permit.split(-1)
+        assert permit.count == 2
+
+
+async def test_merge_takes_over_another_permit() -> None:
+    """The other is consumed; its permits come back with this one."""
+    semaphore = Semaphore(3)
+    permit, other = await semaphore.acquire(1), await semaphore.acquire(2)
+    permit.merge(other)
+    assert (permit.count, other.count, other.released) == (3, 0, True)
+    with pytest.raises(GuardReleasedError):
+        other.release()
+    permit.release()
+    assert semaphore.available_permits == 3
+
+
+async def test_merge_refuses_what_it_cannot_take_over() -> None:
+    """Another semaphore's permit, itself, and released ones; all stay as they were."""
+    semaphore = Semaphore(2)
+    with await semaphore.acquire() as permit, await Semaphore(1).acquire() as foreign:
+        with pytest.raises(ValueError, match="same semaphore"):
+            permit.merge(foreign)
+        with pytest.raises(ValueError, match="same semaphore"):
+            permit.merge(permit)
+        gone = await semaphore.acquire()
+        gone.release()
+        with pytest.raises(GuardReleasedError):
+            permit.merge(gone)
+        with pytest.raises(GuardReleasedError):
+            gone.merge(permit)
+        assert (permit.count, foreign.count) == (1, 1)
+    assert semaphore.available_permits == 2
+
+
+async def test_merge_in_a_block_gives_everything_back_at_its_end() -> None:
+    """The block's exit releases what its permit has become."""
+    semaphore = Semaphore(3)
+    async with semaphore as permit:
+        permit.merge(await semaphore.acquire(2))
+        assert semaphore.available_permits == 0
+    assert semaphore.available_permits == 3
+    async with semaphore:
+        with await semaphore.acquire() as inner:
+            inner.merge(await semaphore.acquire())
+            assert inner.count == 2
+        assert semaphore.available_permits == 2
+
+
+async def test_parts_that_were_split_off_in_a_block_are_released_with_it() -> None:
+    """A guard turned into others inside the block is released with them by its exit."""
+    semaphore = Semaphore(4)
+    async with semaphore as permit:
+        part = permit.split(1)
+        assert (permit.count, part.count) == (0, 1)
+    assert part.released
+    assert semaphore.available_permits == 4
+    async with semaphore.acquire(3) as permit:
+        part = permit.split(2).split(1)
+        assert part.count == 1
+    assert part.released
+    assert semaphore.available_permits == 4
+    with await semaphore.acquire(3) as permit:
+        first, second = permit.split(1), permit.split(1)
+        first.release()
+    assert second.released
+    assert semaphore.available_permits == 4
+
+
+async def test_a_part_may_outlive_the_permit_it_came_from() -> None:
+    """Outside a block, a part is its owner's business."""
+    semaphore = Semaphore(2)
+    permit = await semaphore.acquire(2)
+    part = permit.split(1)
+    with permit:
+        pass
+    assert not part.released
+    assert semaphore.available_permits == 1
+    part.release()
+    assert semaphore.available_permits == 2
+
+
+async def test_a_dropped_part_comes_back() -> None:
+    """Loose parts warn and release as loose permits do."""
+    semaphore = Semaphore(2)
+    permit = await semaphore.acquire(2)
+    with pytest.warns(ResourceWarning, match="Permit"):
+        permit.split(1)
+    assert semaphore.available_permits == 1
+    permit.release()
+
+
+async def test_an_early_release_leaves_the_exit_nothing_to_do() -> None:
+    """However many others hold permits by then."""
+    semaphore = Semaphore(2)
+    async with semaphore as permit:
+        permit.release()
+        assert permit.released
+        async with semaphore:
+            assert semaphore.available_permits == 1
+        assert semaphore.available_permits == 2
+        other = semaphore.try_acquire(2)
+    assert semaphore.available_permits == 0
+    other.release()
+    assert semaphore.available_permits == 2
+
+
+async def test_a_task_may_hold_several_permits_in_nested_blocks() -> None:
+    """Each block has its own permit, and its exit releases that one."""
+    semaphore = Semaphore(3)
+    async with semaphore as outer:
+        async with semaphore as middle:
+            async with semaphore as inner:
+                assert len({id(outer), id(middle), id(inner)}) == 3
+                assert semaphore.available_permits == 0
+                middle.release()
+                assert semaphore.available_permits == 1
+            assert inner.released
+            assert not outer.released
+            assert semaphore.available_permits == 2
+        assert not outer.released
+    assert outer.released
+    assert semaphore.available_permits == 3
+
+
+async def test_an_exit_in_another_task_releases_all_the_same() -> None:
+    """Fixtures enter in one task and leave in another."""
+    semaphore = Semaphore(2)
+    stack = AsyncExitStack()
+
+    async def enter() -> None:
+        await stack.enter_async_context(semaphore)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+    assert semaphore.available_permits == 1
+    async with semaphore:
+        assert semaphore.available_permits == 0
+    assert semaphore.available_permits == 1
+    await stack.aclose()
+    assert semaphore.available_permits == 2
+
+
+async def test_a_permit_may_be_released_by_another_task() -> None:
+    """The permit holds, not the task."""
+    semaphore = Semaphore(1)
+    async with anyio.create_task_group() as tasks:
+        permit = await semaphore.acquire()
+
+        async def release() -> None:
+            permit.release()
+
+        tasks.start_soon(release)
+    assert semaphore.available_permits == 1
+
+
+async def test_a_waiting_semaphore_is_no_deadlock() -> None:
+    """Nobody can say which holder would end a wait, so none is followed."""
+    semaphore = Semaphore(1)
+    async with semaphore:
+        with anyio.move_on_after(0.01) as scope:
+            await semaphore.acquire()
+        assert scope.cancelled_caught
+    assert semaphore.available_permits == 1
+
+
+async def test_every_block_kind_releases_when_it_raises() -> None:
+    """However it ends."""
+    semaphore = Semaphore(1)
+    with pytest.raises(ZeroDivisionError):
+        async with semaphore:
+            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        async with semaphore.acquire():
+            raise ZeroDivisionError
+    assert semaphore.available_permits == 1
+
+
+async def test_repr_tells_name_permits_and_waiters() -> None:
+    """What a person wants to know when the program hangs."""
+    semaphore = Semaphore(2, name="pool")
+    assert repr(semaphore) == "<Semaphore 'pool' 2 available>"
+    async with anyio.create_task_group() as tasks:
+        line = Line(semaphore, tasks)
+        await line.join("a", 2)
+        await line.join("b")
+        assert repr(semaphore) == "<Semaphore 'pool' 0 available, 1 waiting>"
+        await line.let_go("a", "b")
+    semaphore.close()
+    assert repr(semaphore) == "<Semaphore 'pool' closed>"
+    assert hex(id(semaphore)) not in repr(semaphore)
+
+
+def test_repr_of_a_permit_tells_its_count() -> None:
+    """One, many, none."""
+    semaphore = Semaphore(3, name="pool")
+    permit = semaphore.try_acquire(2)
+    assert repr(permit) == "<2 permits of Semaphore 'pool'>"
+    with permit.split(1) as part:
+        assert repr(part) == "<1 permit of Semaphore 'pool'>"
+    permit.release()
+    assert repr(permit) == "<no permits of Semaphore 'pool'>"
+
+
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_semaphores_and_permits_refuse_to_be_copied(copier: Callable[[object], object]) -> None:
+    """Neither pickling nor copying, as with threading.Semaphore."""
+    semaphore = Semaphore(1, name="pool")
+    with pytest.raises(TypeError, match="Semaphore 'pool'"):
+        copier(semaphore)
+    with semaphore.try_acquire() as permit, pytest.raises(TypeError, match="Semaphore 'pool'"):
+        copier(permit)
+    assert semaphore.available_permits == 1
