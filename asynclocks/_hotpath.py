@@ -13,20 +13,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from weakref import ref
 
+from asynclocks import backends
 from asynclocks._synchronizer import QueuedSynchronizer
-from asynclocks.backends import Hint, follow_hint
 
 TOKEN = None  # that it is in the list is all that matters
-
-_hint: Hint
-
-
-def _follow(hint: Hint) -> None:
-    global _hint
-    _hint = hint
-
-
-follow_hint(_follow)
 
 
 class FreeMutex(QueuedSynchronizer):
@@ -43,7 +33,7 @@ class FreeMutex(QueuedSynchronizer):
 
     async def __aenter__(self) -> Any:
         try:
-            task = _hint()
+            task = backends.hint()
             if task is not None and self._free:
                 self._free.pop()
                 if self._head is None:
@@ -52,9 +42,13 @@ class FreeMutex(QueuedSynchronizer):
                     guard._mutex = self
                     return guard
                 self._put_back()
-        except (IndexError, RuntimeError):  # somebody was quicker; or not asyncio
+        except IndexError:  # somebody was quicker
             pass
-        await self._acquire()
+        except RuntimeError:  # not asyncio
+            task = None
+        if task is None:
+            return await self._enter_elsewhere()
+        await self._acquire(task=task)
         self._held = guard = self._guard()
         guard._mutex = self
         return guard
@@ -68,6 +62,10 @@ class FreeMutex(QueuedSynchronizer):
                 self._hand_on()
         else:
             self._leave()
+
+    async def _enter_elsewhere(self) -> Any:
+        """Take the mutex on another loop than asyncio's."""
+        raise NotImplementedError
 
     def _put_back(self) -> None:
         """Somebody queued while the token was out: they go first."""

@@ -1,16 +1,16 @@
-"""The engine's extras: places in the line other than at its end, and places that nobody sleeps on yet."""
+"""The engine's extras: a way into the line other than at its end, and places that nobody sleeps on yet."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from asynclocks._synchronizer import GRANTED, QUEUED, RELEASED, QueuedSynchronizer, Ticket
-from asynclocks.backends import running
+from asynclocks.backends import whose_turn
 from asynclocks.backends._seam import Parker, ParkerTicket
 
 
 class _Nobody:
-    """The parker of a place that nobody sleeps on yet: whoever comes to sleep will see for itself."""
+    """The parker of a place that nobody sleeps on yet: whoever comes to sleep looks first."""
 
     async def park(self) -> None:
         raise NotImplementedError
@@ -20,6 +20,35 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
+
+
+class Place:
+    """A place in the line before anybody sleeps on it; await it with `PlacingSynchronizer._await_place`.
+
+    Given up with its last reference: what it was granted and nobody used goes on.
+    """
+
+    __slots__ = ("ticket",)
+
+    def __init__(self, synchronizer: PlacingSynchronizer, request: Any) -> None:
+        self.ticket: ParkerTicket = synchronizer._fill_in(ParkerTicket(_NOBODY), request, None)
+        synchronizer._stand_in_line(self.ticket)
+
+    def used_up(self) -> bool:
+        """Was it granted? Then nothing is left to pass on."""
+        synchronizer = self.ticket.synchronizer
+        return bool(synchronizer._transact(synchronizer._use_up, self.ticket))
+
+    def give_up(self) -> None:
+        """Leave the line, or pass on what was granted and not used."""
+        synchronizer = self.ticket.synchronizer
+        synchronizer._give(synchronizer._withdraw, self.ticket)
+
+    def __del__(self) -> None:
+        ticket = self.ticket
+        if ticket.state is QUEUED or ticket.state is GRANTED:
+            synchronizer = ticket.synchronizer
+            synchronizer._give_from_finalizer(synchronizer._withdraw, ticket)
 
 
 class PlacingSynchronizer(QueuedSynchronizer):
@@ -39,31 +68,28 @@ class PlacingSynchronizer(QueuedSynchronizer):
             before.after = ticket
         self._waiting += 1
 
-    def _place(self, request: Any) -> ParkerTicket:
-        """A ticket to join with before anybody sleeps on it (`_await_place`)."""
-        place: ParkerTicket = self._fill_in(ParkerTicket(_NOBODY), request, None)
-        return place
-
-    async def _await_place(self, place: ParkerTicket) -> None:
-        """Wait until `place`, which joined before, is admitted. Cancelled, it is given up."""
+    async def _await_place(self, place: Place) -> None:
+        """Wait until `place` is granted. Cancelled, it is given up."""
+        ticket = place.ticket
         try:
-            backend, _ = running()
+            backend, _ = whose_turn()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()
             parker = backend.parker()
-            if not self._transact(self._occupy, (place, parker)) and backend.checkpoints:
+            if not self._transact(self._occupy, (ticket, parker)) and backend.checkpoints:
                 await backend.cancel_shielded_checkpoint()
-            while place.state is QUEUED:
+            while ticket.state is QUEUED:
                 await parker.park()
         except BaseException as error:
-            self._abandon(place, error)
+            self._abandon(ticket, error)
             raise
+        place.used_up()
 
     # Changes, inside the internal lock.
     def _occupy(self, whose: tuple[ParkerTicket, Parker]) -> bool:
         """Sleep on the place from now on. False: it was granted before."""
-        place, place._parker = whose
-        return place.state is QUEUED
+        ticket, ticket._parker = whose
+        return ticket.state is QUEUED
 
     def _use_up(self, ticket: Ticket) -> bool:
         """Nothing is left to pass on. False: it was not granted yet."""

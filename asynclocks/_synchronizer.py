@@ -34,23 +34,13 @@ from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
 from asynclocks._deadlock import check as check_deadlock
-from asynclocks.backends import Hint, blocking_parker, follow_hint, native, running
+from asynclocks.backends import blocking_parker, native, whose_turn
 from asynclocks.backends._seam import LoopBackend, State, Ticket
 
 QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDRAWN, State.RELEASED
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-_hint: Hint
-
-
-def _follow(hint: Hint) -> None:
-    global _hint
-    _hint = hint
-
-
-follow_hint(_follow)
 
 
 class Reentered(RuntimeError):
@@ -295,27 +285,28 @@ class QueuedSynchronizer:
         self._waiting -= 1
 
     # Acquiring.
-    async def _acquire(self, request: Any = None, *, tracked: bool = True) -> Ticket:
-        """Wait until admitted; the ticket that was granted."""
-        try:
-            task = _hint()
-        except RuntimeError:  # not asyncio
-            task = None
-        backend: LoopBackend = native
+    async def _acquire(
+        self, request: Any = None, *, tracked: bool = True, task: Any = None, backend: LoopBackend = native
+    ) -> Ticket:
+        """Wait until admitted; the ticket that was granted.
+
+        Who knows the running task tells it, with its backend, and has looked for its cancellation already.
+        """
         if task is None:
-            backend, task = running()
+            backend, task = whose_turn()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()
         ticket = backend.parker()
         ticket.synchronizer = self
         ticket.request = request
         ticket.owner = (ref(task) if backend is native else weakly(task)) if tracked else None
-        if self._stand_in_line(ticket):
-            if backend.checkpoints:
-                await self._checkpoint(backend, ticket)
-            return ticket
+        admitted = self._stand_in_line(ticket)
         waits = None
         try:
+            if admitted:
+                if backend.checkpoints:
+                    await backend.cancel_shielded_checkpoint()
+                return ticket
             if self._followed:
                 waits = backend.waits(task)
                 waits[task] = ticket
@@ -334,13 +325,6 @@ class QueuedSynchronizer:
             if waits is not None:
                 waits.pop(task, None)
         return ticket
-
-    async def _checkpoint(self, backend: LoopBackend, ticket: Ticket) -> None:
-        try:
-            await backend.cancel_shielded_checkpoint()
-        except BaseException as error:
-            self._abandon(ticket, error)
-            raise
 
     def _abandon(self, ticket: Ticket, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):  # perhaps the collector destroys the coroutine

@@ -11,7 +11,7 @@ import attrs
 from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
 from asynclocks._synchronizer import Ticket, weakly
-from asynclocks.backends import running_task, task_name
+from asynclocks.backends import running, running_task, task_name
 from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
@@ -264,6 +264,36 @@ class Mutex(FreeMutex, Generic[T]):
         owner = self._owning_task()
         return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
 
+    async def _enter_elsewhere(self) -> MutexGuard[T]:
+        backend, task = running()
+        if backend.checkpoints:
+            await backend.checkpoint_if_cancelled()
+        if not self._snatch(task):
+            await self._acquire(task=task, backend=backend)
+        elif backend.checkpoints:
+            try:
+                await backend.cancel_shielded_checkpoint()
+            except BaseException:
+                self._held = None
+                self._put_back()
+                raise
+        self._held = guard = MutexGuard()
+        guard._mutex = self
+        return guard
+
+    def _snatch(self, task: Any) -> bool:
+        """Take a free mutex without the internal lock."""
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        if self._head is not None:
+            self._put_back()
+            return False
+        self._owner = weakly(task)
+        self._held = _ENTERING
+        return True
+
     def _take_now(self) -> Ticket:
         task = running_task()
         hold = self._acquire_now(owner=None if task is None else weakly(task))
@@ -368,3 +398,4 @@ def _find_early(early: list[Any], task: Any) -> int | None:
 
 
 _SPELLED = object()  # who holds what `acquire` took
+_ENTERING = object()  # who holds what `async with` took and has not got a guard for yet

@@ -13,9 +13,8 @@ from typing import Any
 
 import attrs
 
-from asynclocks._places import PlacingSynchronizer
+from asynclocks._places import Place, PlacingSynchronizer
 from asynclocks._synchronizer import GRANTED, Ticket
-from asynclocks.backends._seam import ParkerTicket
 
 
 class Strategy(Enum):
@@ -83,7 +82,11 @@ class Notify(PlacingSynchronizer):
         It is registered for `notify_waiters` now, and for `notify_one` and `notify_last` when it is enabled or
         awaited.
         """
-        return Notified(self)
+        notified = Notified()
+        notified._notify = self
+        notified._generation = self._generation
+        notified._stage = CREATED
+        return notified
 
     def notify_one(self) -> None:
         """Wake the oldest waiter; with nobody waiting, store one wake-up, at most one."""
@@ -103,11 +106,11 @@ class Notify(PlacingSynchronizer):
 
     # The engine's questions.
     def _join(self, ticket: Ticket) -> bool:
-        # The line does not matter: where somebody waits nothing is stored, and an older generation need not wait.
-        if self._admit(ticket):
-            ticket.state = GRANTED
-            return True
-        return super()._join(ticket)
+        if self._head is None or ticket.request == self._generation:
+            return super()._join(ticket)
+        ticket.request = EVERYONE  # an older generation need not wait, whatever the line
+        ticket.state = GRANTED
+        return True
 
     def _admit(self, ticket: Ticket) -> bool:
         if self._stored is not None:  # the stored one first, as in tokio
@@ -147,12 +150,10 @@ class Notified(Awaitable[None]):
 
     __slots__ = ("__weakref__", "_generation", "_notify", "_place", "_stage")
 
-    _place: ParkerTicket  # from enable() on
-
-    def __init__(self, notify: Notify) -> None:
-        self._notify = notify
-        self._generation = notify._generation
-        self._stage = CREATED
+    _notify: Notify
+    _generation: int
+    _stage: Stage
+    _place: Place  # from enable() on
 
     def __await__(self) -> Generator[Any, Any, None]:
         """Wait for the wake-up.
@@ -183,15 +184,13 @@ class Notified(Awaitable[None]):
         Raises:
             RuntimeError: it was cancelled.
         """
-        notify = self._notify
-        if self._stage is CREATED:
-            self._place = notify._place(self._generation)
-            self._stage = ENABLED
-            notify._transact(notify._join, self._place)
-        if self._stage is ENABLED and notify._transact(notify._use_up, self._place):
-            self._stage = TOLD
         if self._stage is CANCELLED:
             raise RuntimeError(f"enable() of {self!r}; ask for a new one with notified()")
+        if self._stage is CREATED:
+            self._place = Place(self._notify, self._generation)
+            self._stage = ENABLED
+        if self._stage is ENABLED and self._place.used_up():
+            self._stage = TOLD
         return self._stage is TOLD or self._stage is DONE
 
     def cancel(self) -> None:
@@ -208,11 +207,7 @@ class Notified(Awaitable[None]):
         if stage is CREATED or stage is ENABLED:
             self._stage = CANCELLED
         if stage is ENABLED:
-            self._notify._give(self._notify._withdraw, self._place)
-
-    def __del__(self) -> None:
-        if getattr(self, "_stage", None) is ENABLED:
-            self._notify._give_from_finalizer(self._notify._withdraw, self._place)
+            self._place.give_up()
 
     def __repr__(self) -> str:
         return f"<Notified of {self._notify}: {self._stage.value}>"

@@ -15,9 +15,10 @@ from typing import Any, Final, Generic, TypeVar, cast, overload
 
 import attrs
 
+from asynclocks import backends
 from asynclocks._places import PlacingSynchronizer
 from asynclocks._synchronizer import GRANTED, Ticket
-from asynclocks.backends import Hint, follow_hint, task_name
+from asynclocks.backends import task_name
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
 T = TypeVar("T")
@@ -32,16 +33,6 @@ class _Mark(Enum):
 
 EMPTY: Final = _Mark.EMPTY
 INITIALIZE, WAIT = _Mark.INITIALIZE, _Mark.WAIT
-
-_hint: Hint
-
-
-def _follow(hint: Hint) -> None:
-    global _hint
-    _hint = hint
-
-
-follow_hint(_follow)
 
 
 @attrs.frozen
@@ -138,7 +129,7 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         value = self._value
         if value is not EMPTY:
             try:
-                if _hint() is not None:
+                if backends.hint() is not None:
                     return value  # type: ignore[return-value]
             except RuntimeError:  # not asyncio
                 pass

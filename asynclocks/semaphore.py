@@ -12,23 +12,15 @@ from typing import Any
 
 import attrs
 
+from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
-from asynclocks.backends import Hint, follow_hint, running_task
+from asynclocks.backends import asyncio_loop, native, running, running_task
+from asynclocks.backends._seam import LoopBackend
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
 TOKEN = None  # one free permit; that it is in the list is all that matters
 MOST_TOKENS = 64  # of a new semaphore; more appear as permits come back
-
-_hint: Hint
-
-
-def _follow(hint: Hint) -> None:
-    global _hint
-    _hint = hint
-
-
-follow_hint(_follow)
 
 
 @attrs.frozen
@@ -206,8 +198,8 @@ class Semaphore(QueuedSynchronizer):
         self._entered: dict[int, Permit] = {}
 
     async def __aenter__(self) -> Permit:
+        task = backends.hint() if asyncio_loop() is not None else None
         try:
-            task = _hint()
             if task is not None and self._tokens:
                 self._tokens.pop()
                 key = id(task)
@@ -218,18 +210,17 @@ class Semaphore(QueuedSynchronizer):
                     permit._parts = None
                     permit._live = True
                     return permit
-                self._tokens.append(TOKEN)
-                self._hand_on()
-        except (IndexError, RuntimeError):  # somebody was quicker; or not asyncio
+                self._put_back()
+        except IndexError:  # somebody was quicker
             pass
-        await self._take(1)
-        return self._enter()
+        if task is None:
+            return await self._enter_elsewhere()
+        await self._take(1, task)
+        return self._enter(task)
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        try:
-            permit = self._entered.pop(id(_hint()), None)
-        except RuntimeError:
-            permit = None
+        task = (backends.hint() if asyncio_loop() is not None else None) or running_task()
+        permit = self._entered.pop(id(task), None)
         if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
             permit._live = False
             self._tokens.append(TOKEN)
@@ -307,8 +298,8 @@ class Semaphore(QueuedSynchronizer):
     async def _acquire_loose(self, permits: int) -> Permit:
         return self._permit_of(await self._take(permits))
 
-    async def _take(self, permits: int) -> Ticket:
-        ticket = await self._acquire(permits, tracked=False)
+    async def _take(self, permits: int, task: Any = None, backend: LoopBackend = native) -> Ticket:
+        ticket = await self._acquire(permits, tracked=False, task=task, backend=backend)
         self._check_open(ticket)
         return ticket
 
@@ -377,12 +368,44 @@ class Semaphore(QueuedSynchronizer):
         if not permit._live:
             return False
         permit._live = False
-        self._free += permit._count
+        if permit._count == 1:
+            self._tokens.append(TOKEN)  # for the next one to take the short way
+        else:
+            self._free += permit._count
         return True
 
     # Blocks of `async with`.
-    def _enter(self) -> Permit:
-        key = id(running_task())
+    async def _enter_elsewhere(self) -> Permit:
+        backend, task = running()
+        if backend.checkpoints:
+            await backend.checkpoint_if_cancelled()
+        if not self._snatch():
+            await self._take(1, task, backend)
+        elif backend.checkpoints:
+            try:
+                await backend.cancel_shielded_checkpoint()
+            except BaseException:
+                self._put_back()
+                raise
+        return self._enter(task)
+
+    def _snatch(self) -> bool:
+        """Take a free permit without the internal lock."""
+        try:
+            self._tokens.pop()
+        except IndexError:
+            return False
+        if self._head is not None or self._closed:
+            self._put_back()
+            return False
+        return True
+
+    def _put_back(self) -> None:
+        self._tokens.append(TOKEN)
+        self._hand_on()
+
+    def _enter(self, task: Any) -> Permit:
+        key = id(task)
         outer = self._entered.get(key)
         if outer is None:
             permit = _make(Permit, self, 1)
@@ -395,7 +418,7 @@ class Semaphore(QueuedSynchronizer):
     def _leave(self, permit: Permit | None) -> None:
         """The end of a block whose permit is not as simple as can be."""
         key = id(running_task())
-        if permit is None:
+        if permit is None:  # the short way may have been closed
             permit = self._entered.pop(key, None)
         while permit is None and self._entered:
             # Entered in another task, by now perhaps gone (a fixture, an AsyncExitStack): the oldest.

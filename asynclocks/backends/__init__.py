@@ -34,12 +34,16 @@ class ForeignBackend(LoopBackend):
         super().__init__()
         self.name = backend.name
         self.checkpoints = getattr(backend, "checkpoints", True)
-        self.current_task = backend.current_task  # type: ignore[method-assign]
         self.task_name = backend.task_name  # type: ignore[method-assign]
         self.checkpoint_if_cancelled = backend.checkpoint_if_cancelled  # type: ignore[method-assign]
         self.cancel_shielded_checkpoint = backend.cancel_shielded_checkpoint  # type: ignore[method-assign]
         self.waits = getattr(backend, "waits", super().waits)  # type: ignore[method-assign]
         self._backend = backend
+
+    def current_task(self) -> Hashable:
+        task = self._backend.current_task()
+        _backend_of_type[type(task)] = self
+        return task
 
     def parker(self) -> Any:
         parker = self._backend.parker()
@@ -56,6 +60,8 @@ _factories: dict[str, Callable[[], Backend]] = {
     "webloop": _built_in("webloop", "WebloopBackend"),
 }
 _backends: dict[str, tuple[Backend, LoopBackend]] = {}  # made so far: as registered, as the engine uses it
+_engines: dict[str | None, LoopBackend] = {}  # the same, only as the engine uses them
+_thread_local = sniffio.thread_local
 _backend_of_type: dict[type, LoopBackend] = {}  # the type of a task tells its loop
 
 
@@ -74,6 +80,7 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
         raise TypeError(f"register_backend({name!r}): the factory must be callable, not {factory!r}")
     _factories[name] = factory
     replaced = _backends.pop(name, None)
+    _engines.pop(name, None)
     if replaced is not None:
         for kind in [kind for kind, backend in _backend_of_type.items() if backend is replaced[1]]:
             del _backend_of_type[kind]
@@ -90,12 +97,15 @@ def current_backend() -> Backend:
 
 
 def running() -> tuple[LoopBackend, Hashable]:
-    """The running loop's backend and task, as the engine uses them."""
+    """The running loop's backend and task, as the engine uses them. UnsupportedLoopError as in `current_backend`."""
+    backend = _engines.get(_thread_local.name)  # trio says so, and others that follow sniffio's advice
+    if backend is not None:
+        try:
+            return backend, backend.current_task()
+        except RuntimeError:  # it is not running after all
+            pass
     backend = _resolve(_running_name())[1]
-    task = backend.current_task()
-    if task is not None:  # a callback runs in no task
-        _backend_of_type[type(task)] = backend
-    return backend, task
+    return backend, backend.current_task()
 
 
 def running_task() -> Hashable | None:
@@ -152,7 +162,11 @@ def _resolve(name: str) -> tuple[Backend, LoopBackend]:
             _refuse(name)
     backend = _factories[name]()
     made = (backend, backend if isinstance(backend, LoopBackend) else ForeignBackend(backend))
-    return _backends.setdefault(name, made)  # two threads may meet a loop first at once
+    made = _backends.setdefault(name, made)  # two threads may meet a loop first at once
+    _engines[name] = made[1]
+    if made[1].task_type is not None:
+        _backend_of_type[made[1].task_type] = made[1]
+    return made
 
 
 def _refuse(found: str | None) -> NoReturn:
@@ -167,39 +181,35 @@ def _refuse(found: str | None) -> NoReturn:
 # running settles the matter (`native` is its backend), so the hot paths ask this hint first. None or
 # RuntimeError: ask sniffio.
 native: LoopBackend = _resolve(_ASYNCIO)[1]
-_backend_of_type[_asyncio.Task] = native
 
-Hint = Callable[[], Any]
-_hint_users: list[Callable[[Hint], None]] = []
-
-
-def _no_hint() -> None:
+def _no_hint() -> Any:
     return None
 
 
 def _checked_hint() -> Any:
     # Somebody's own loop may run inside asyncio's.
-    if sniffio.thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
+    if _thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
         return _asyncio.current_task()
     return None
 
 
-_hint: Hint = _asyncio.current_task
+hint: Callable[[], Any] = _asyncio.current_task  # to be called as `backends.hint()`: registering may change it
+asyncio_loop = _asyncio._get_running_loop  # None where no loop of asyncio's kind runs; never raises
 
 
-def follow_hint(use: Callable[[Hint], None]) -> None:
-    """Give `use` the hint, now and whenever a newly registered backend changes it."""
-    _hint_users.append(use)
-    use(_hint)
+def _choose_hint(other: Callable[[], Any]) -> None:
+    global hint
+    if hint is not _no_hint:  # else asyncio itself was replaced once
+        hint = other
 
 
-def _choose_hint(hint: Hint) -> None:
-    global _hint
-    if _hint is _no_hint:  # asyncio itself was replaced once
-        return
-    _hint = hint
-    for use in _hint_users:
-        use(hint)
+def whose_turn() -> tuple[LoopBackend, Any]:
+    """`running`, by the short way if there is one."""
+    try:
+        task = hint()
+    except RuntimeError:  # not asyncio
+        task = None
+    return running() if task is None else (native, task)
 
 
 def blocking_parker(what: str) -> Any:

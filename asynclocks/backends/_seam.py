@@ -113,6 +113,7 @@ class LoopBackend:
 
     name: str
     checkpoints: bool = True
+    task_type: type | None = None  # of its tasks, if they have one of their own
 
     def __init__(self) -> None:
         self._waits: dict[Hashable, Ticket] = {}
@@ -138,4 +139,7 @@ class LoopBackend:
 
     def surely_awake(self, task: Any) -> bool:
         """A quick answer whether this task, perhaps another backend's, has no wait noted. False: perhaps it has."""
-        return False
+        if type(task) is not self.task_type:
+            return False
+        wait = self._waits.get(task)
+        return wait is None or wait.state is not State.QUEUED

@@ -97,6 +97,7 @@ def _nothing() -> None:
 class AsyncioBackend(LoopBackend):
     name = "asyncio"
     checkpoints = False
+    task_type = Task
     parker = AsyncioParker
 
     def current_task(self) -> Hashable:

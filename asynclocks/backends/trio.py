@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import trio
-from trio.lowlevel import Abort, Task, cancel_shielded_checkpoint, current_task, current_trio_token, reschedule
+from trio.lowlevel import (
+    Abort,
+    Task,
+    cancel_shielded_checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    current_trio_token,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from asynclocks.backends._seam import LoopBackend, Ticket
 
@@ -26,7 +35,7 @@ class TrioParker(Ticket):
             await cancel_shielded_checkpoint()
             return
         self._sleeper = current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        await wait_task_rescheduled(self._abort)
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._sleeper = None  # whoever unparks now finds nobody to reschedule
@@ -60,19 +69,14 @@ def _in_a_step_of(token: trio.lowlevel.TrioToken) -> bool:
 
 class TrioBackend(LoopBackend):
     name = "trio"
+    task_type = Task
     parker = TrioParker
-
-    def current_task(self) -> Hashable:
-        return current_task()
+    current_task = staticmethod(current_task)
+    checkpoint_if_cancelled = staticmethod(checkpoint_if_cancelled)
+    cancel_shielded_checkpoint = staticmethod(cancel_shielded_checkpoint)
 
     def task_name(self, task: Any) -> str:
         return str(task.name)
-
-    async def checkpoint_if_cancelled(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-
-    async def cancel_shielded_checkpoint(self) -> None:
-        await cancel_shielded_checkpoint()
 
 
 def running() -> bool:
