@@ -68,7 +68,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "combine", *parts, silent=True)
     if absent:
         session.warn(f"not measured: {', '.join(sorted(absent))}; 100 % needs all of them, so nothing is demanded here")
-    session.run("coverage", "report", *(["--fail-under=0"] if absent else []), *session.posargs)
+    session.run("coverage", "report", *(["--fail-under=0"] if absent else []))
 
 
 @nox.session(python=PYTHONS)

@@ -5,7 +5,11 @@ The ```` ```python ```` blocks of one page run in order and share their names; `
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]).pytest()
+PROJECT = Path(__file__).parent.parent
+
+pytest_collect_file = Sybil([PythonCodeBlockParser(), SkipParser()], path=str(PROJECT), patterns=["*.md"]).pytest()
