@@ -46,7 +46,7 @@ class FreeMutex(QueuedSynchronizer):
             pass
         except RuntimeError:  # not asyncio
             task = None
-        if task is None:
+        if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
             return await self._enter_elsewhere()
         await self._acquire(task=task)
         self._held = guard = self._guard()

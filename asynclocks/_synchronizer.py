@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from _thread import RLock
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from weakref import ref
@@ -36,6 +36,8 @@ from weakref import ref
 from asynclocks._deadlock import check as check_deadlock
 from asynclocks.backends import blocking_parker, native, whose_turn
 from asynclocks.backends._seam import LoopBackend, State, Ticket
+
+__all__ = ["GRANTED", "QUEUED", "RELEASED", "WITHDRAWN", "QueuedSynchronizer", "Reentered", "Ticket", "weakly"]
 
 QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDRAWN, State.RELEASED
 
@@ -287,7 +289,7 @@ class QueuedSynchronizer:
     # Acquiring.
     async def _acquire(
         self, request: Any = None, *, tracked: bool = True, task: Any = None, backend: LoopBackend = native
-    ) -> Ticket:
+    ) -> Any:
         """Wait until admitted; the ticket that was granted.
 
         Who knows the running task tells it, with its backend, and has looked for its cancellation already.
@@ -296,7 +298,7 @@ class QueuedSynchronizer:
             backend, task = whose_turn()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()
-        ticket = backend.parker()
+        ticket: Any = backend.parker()
         ticket.synchronizer = self
         ticket.request = request
         ticket.owner = (ref(task) if backend is native else weakly(task)) if tracked else None
@@ -309,12 +311,7 @@ class QueuedSynchronizer:
                 return ticket
             if self._followed:
                 waits = backend.waits(task)
-                waits[task] = ticket
-                for owner in self._owners(ticket):
-                    other = owner()
-                    if other is not None and (other is task or not backend.surely_awake(other)):
-                        check_deadlock(task, ticket, waits)
-                        break
+                self._note(backend, task, ticket, waits)
             await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()
@@ -326,13 +323,26 @@ class QueuedSynchronizer:
                 waits.pop(task, None)
         return ticket
 
+    def _note(self, backend: LoopBackend, task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
+        """Let others see whom this task waits for, and see that nobody it waits for waits for it.
+
+        Raises:
+            DeadlockError: somebody does.
+        """
+        waits[task] = ticket
+        for owner in self._owners(ticket):
+            other = owner()
+            if other is not None and (other is task or not backend.surely_awake(other)):
+                check_deadlock(task, ticket, waits)
+                return
+
     def _abandon(self, ticket: Ticket, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):  # perhaps the collector destroys the coroutine
             self._give_from_finalizer(self._withdraw, ticket)
         else:
             self._give(self._withdraw, ticket)
 
-    def _acquire_now(self, request: Any = None, owner: Any = None) -> Ticket | None:
+    def _acquire_now(self, request: Any = None, owner: Any = None) -> Any:
         """The granted ticket, or None where waiting would be needed."""
         ticket = self._fill_in(Ticket(), request, owner)
         try:
@@ -340,7 +350,7 @@ class QueuedSynchronizer:
         except Reentered:
             return None
 
-    def _acquire_blocking(self, what: str, request: Any, timeout: float | None) -> Ticket:
+    def _acquire_blocking(self, what: str, request: Any, timeout: float | None) -> Any:
         """`_acquire` for plain threads.
 
         Raises:
@@ -350,9 +360,9 @@ class QueuedSynchronizer:
         parker = blocking_parker(f"{what} of {self}")
         ticket = self._fill_in(parker, request, None)
         deadline = math.inf if timeout is None else monotonic() + timeout
-        if not self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket):
-            if ticket.state is not QUEUED or not self._park_blocking(ticket, deadline):
-                raise TimeoutError(f"{what} of {self} was not granted within {timeout} s")
+        admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
+        if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
+            raise TimeoutError(f"{what} of {self} was not granted within {timeout} s")
         return ticket
 
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:

@@ -277,9 +277,7 @@ class Mutex(FreeMutex, Generic[T]):
                 self._held = None
                 self._put_back()
                 raise
-        self._held = guard = MutexGuard()
-        guard._mutex = self
-        return guard
+        return self._new_guard()
 
     def _snatch(self, task: Any) -> bool:
         """Take a free mutex without the internal lock."""
@@ -294,7 +292,7 @@ class Mutex(FreeMutex, Generic[T]):
         self._held = _ENTERING
         return True
 
-    def _take_now(self) -> Ticket:
+    def _take_now(self) -> Any:
         task = running_task()
         hold = self._acquire_now(owner=None if task is None else weakly(task))
         if hold is None:
@@ -345,9 +343,13 @@ class Mutex(FreeMutex, Generic[T]):
     def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:
         if self._held is not guard:
             return None
-        self._held = other = MutexGuard()
-        other._mutex = self
-        return other
+        return self._new_guard()
+
+    def _new_guard(self) -> MutexGuard[T]:
+        guard: MutexGuard[T] = MutexGuard()
+        guard._mutex = self
+        self._held = guard
+        return guard
 
     def _drop(self, guard: Any) -> bool:
         if self._held is not guard:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from operator import index
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -115,7 +115,7 @@ class Permit(Guard):
     def _of(self) -> object:
         return self._semaphore
 
-    def __enter__(self) -> Permit:
+    def __enter__(self) -> Self:
         super().__enter__()
         if self._parts is None:
             self._parts = []
@@ -298,7 +298,7 @@ class Semaphore(QueuedSynchronizer):
     async def _acquire_loose(self, permits: int) -> Permit:
         return self._permit_of(await self._take(permits))
 
-    async def _take(self, permits: int, task: Any = None, backend: LoopBackend = native) -> Ticket:
+    async def _take(self, permits: int, task: Any = None, backend: LoopBackend = native) -> Any:
         ticket = await self._acquire(permits, tracked=False, task=task, backend=backend)
         self._check_open(ticket)
         return ticket

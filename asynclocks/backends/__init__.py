@@ -51,7 +51,11 @@ class ForeignBackend(LoopBackend):
 
 
 def _built_in(module: str, name: str) -> Callable[[], Backend]:
-    return lambda: getattr(import_module(f"asynclocks.backends.{module}"), name)()  # type: ignore[no-any-return]
+    def make() -> Backend:
+        backend: Backend = getattr(import_module(f"asynclocks.backends.{module}"), name)()
+        return backend
+
+    return make
 
 
 _factories: dict[str, Callable[[], Backend]] = {
@@ -135,7 +139,7 @@ def _running_name() -> str:
     if name == "asyncio" or name is None or (name == "trio" and not _trio_runs()):
         # sniffio's context variable leaks into worker threads and into loops started there: look at what runs.
         # In a callback sniffio sees no task: the running loop decides.
-        if _asyncio.running():
+        if _asyncio.running_loop() is not None:
             return _ASYNCIO
         if _trio_runs():
             return "trio"
@@ -177,10 +181,11 @@ def _refuse(found: str | None) -> NoReturn:
     )
 
 
-# The short way: sniffio takes longer than a free lock. While asyncio is served by our backend a task that asyncio says is
-# running settles the matter (`native` is its backend), so the hot paths ask this hint first. None or
+# The short way: sniffio takes longer than a free lock. While asyncio is served by our backend, a task that asyncio
+# says is running settles the matter (`native` is its backend), so the hot paths ask this hint first. None or
 # RuntimeError: ask sniffio.
 native: LoopBackend = _resolve(_ASYNCIO)[1]
+
 
 def _no_hint() -> Any:
     return None
@@ -194,7 +199,7 @@ def _checked_hint() -> Any:
 
 
 hint: Callable[[], Any] = _asyncio.current_task  # to be called as `backends.hint()`: registering may change it
-asyncio_loop = _asyncio._get_running_loop  # None where no loop of asyncio's kind runs; never raises
+asyncio_loop = _asyncio.running_loop
 
 
 def _choose_hint(other: Callable[[], Any]) -> None:
@@ -231,7 +236,7 @@ def blocking_parker(what: str) -> Any:
 
 def _loop_of_this_thread() -> str | None:
     # Not sniffio as a whole: its context variable is copied into worker threads.
-    if _asyncio.running():
+    if _asyncio.running_loop() is not None:
         return "asyncio"
     if _trio_runs():
         return "trio"

@@ -131,6 +131,4 @@ class AsyncioBackend(LoopBackend):
         return wait is None or wait.state is not QUEUED
 
 
-def running() -> bool:
-    """Does a loop of asyncio's kind run in this thread?"""
-    return _get_running_loop() is not None
+running_loop = _get_running_loop  # the loop of asyncio's kind that runs in this thread, or None; never raises

@@ -18,7 +18,7 @@ class WebloopParker(AsyncioParker):
         """Nothing: JavaScript's timers wake the loop by themselves."""
 
     def park_blocking(self, timeout: float | None) -> bool:
-        """Sleep until unparked, at most `timeout` seconds, by stack switching: the loop goes on. False: time is over."""
+        """Sleep until unparked, at most `timeout` seconds. Stack switching lets the loop go on. False: time is over."""
         return run_sync(self._park_for(timeout))
 
     async def _park_for(self, timeout: float | None) -> bool:
