@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
-from anyio.abc import TaskGroup
 
 from asynclocks import Mutex, MutexGuard, MutexStatistics, TryLockError, WouldBlock
+from tests.conformance.line import Cancel, Line, both_cancels
 from tests.support import settle
-import anyio.lowlevel
-
-
-class Line:
-    """Tasks that queue for one mutex by turns, and what happened in which order."""
-
-    def __init__(self, mutex: Mutex[None], tasks: TaskGroup) -> None:
-        self.mutex = mutex
-        self.tasks = tasks
-        self.log: list[str] = []
-        self.scopes: dict[str, anyio.CancelScope] = {}
-        self.leave: dict[str, anyio.Event] = {}
-
-    async def join(self, name: str, how: Callable[[Mutex[None]], Awaitable[object]] | None = None) -> None:
-        self.scopes[name] = anyio.CancelScope()
-        self.leave[name] = anyio.Event()
-        self.tasks.start_soon(self._wait, name, how, name=name)
-        await settle()
-
-    async def _wait(self, name: str, how: Callable[[Mutex[None]], Awaitable[object]] | None) -> None:
-        with self.scopes[name]:
-            if how is not None:
-                await how(self.mutex)
-            async with self.mutex:
-                self.log.append(name)
-                await self.leave[name].wait()
-        if self.scopes[name].cancelled_caught:
-            self.log.append(f"{name} cancelled")
-
-    async def let_go(self, name: str) -> None:
-        self.leave[name].set()
-        await settle()
 
 
 async def test_value_starts_as_given_and_keeps_what_a_guard_sets() -> None:
@@ -81,7 +51,8 @@ async def test_only_one_is_inside() -> None:
 async def test_waiters_are_served_in_order_of_arrival() -> None:
     """First come, first served."""
     async with anyio.create_task_group() as tasks:
-        line = Line(Mutex(), tasks)
+        mutex = Mutex()
+        line = Line(tasks, lambda: mutex)
         names = list("abcdef")
         for name in names:
             await line.join(name)
@@ -107,7 +78,7 @@ async def test_a_newcomer_does_not_overtake_a_waiter_that_was_just_granted() -> 
     """Ownership moves at release time, before the waiter resumes."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
         await line.join("b")
         guard.release()
@@ -117,7 +88,7 @@ async def test_a_newcomer_does_not_overtake_a_waiter_that_was_just_granted() -> 
             mutex.try_lock()
         with pytest.raises(TryLockError):
             mutex.acquire_nowait()
-        line.leave["b"].set()
+        line.may_leave("b")
         async with mutex:
             assert line.log == ["b"]
 
@@ -148,10 +119,10 @@ async def test_a_waiter_runs_in_the_pass_after_the_release() -> None:
     """A waiter of the releasing loop runs in its next pass."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
         await line.join("b")
-        line.leave["b"].set()
+        line.may_leave("b")
         guard.release()
         await anyio.lowlevel.checkpoint()
         await anyio.lowlevel.checkpoint()
@@ -162,41 +133,41 @@ async def test_releasing_never_yields() -> None:
     """Nobody else runs between the release and the next line."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         async with mutex:
             await line.join("b")
         assert line.log == []
-        line.leave["b"].set()
+        line.may_leave("b")
 
 
 @pytest.mark.parametrize("who", ["b", "c", "d"])
-async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str) -> None:
+@both_cancels
+async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str, cancel: Cancel) -> None:
     """First, middle or last in line: the others keep their order."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
-        for name in "abcd":
-            await line.join(name)
+        line = Line(tasks, lambda: mutex)
+        await line.join(*"abcd")
         assert mutex.statistics().waiting == 3
-        line.scopes[who].cancel()
+        cancel(line[who])
         await settle()
         assert mutex.statistics().waiting == 2
-        for name in "abcd":
-            await line.let_go(name)
-    assert line.log == ["a", f"{who} cancelled", *(name for name in "bcd" if name != who)]
+        await line.let_go(*"abcd")
+    assert line[who].cancelled
+    assert line.log == ["a", *(name for name in "bcd" if name != who)]
     assert not mutex.locked()
 
 
-async def test_everybody_may_leave_the_line() -> None:
+@both_cancels
+async def test_everybody_may_leave_the_line(cancel: Cancel) -> None:
     """When all waiters were cancelled the mutex is as if they had never come."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         async with mutex:
-            for name in "bcd":
-                await line.join(name)
+            await line.join(*"bcd")
             for name in "cbd":
-                line.scopes[name].cancel()
+                cancel(line[name])
             await settle()
             assert mutex.statistics().waiting == 0
         assert not mutex.locked()
@@ -207,16 +178,16 @@ async def test_everybody_may_leave_the_line() -> None:
 # cancels B
 #                          raises, m is C's, or enters and leaves
 #                                                   runs
-async def test_a_grant_that_crosses_a_cancellation_is_not_lost() -> None:
+@both_cancels
+async def test_a_grant_that_crosses_a_cancellation_is_not_lost(cancel: Cancel) -> None:
     """Whichever comes first, the next in line gets the mutex in the end."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
-        for name in "bc":
-            await line.join(name)
+        await line.join(*"bc")
         guard.release()
-        line.scopes["b"].cancel()
+        cancel(line["b"])
         await settle()
         assert line.log[-1] == "c"
         await line.let_go("c")
@@ -227,55 +198,62 @@ async def test_a_grant_that_crosses_a_cancellation_is_not_lost() -> None:
 # release(): m is B's, or C's
 #                          raises
 #                                                   runs
-async def test_a_release_that_crosses_a_cancellation_is_not_lost() -> None:
+@both_cancels
+async def test_a_release_that_crosses_a_cancellation_is_not_lost(cancel: Cancel) -> None:
     """Cancelled first, released then, in one step: the next in line gets the mutex."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
-        for name in "bc":
-            await line.join(name)
-        line.scopes["b"].cancel()
+        await line.join(*"bc")
+        cancel(line["b"])
         guard.release()
         await settle()
-        assert line.log == ["b cancelled", "c"]
+        assert line["b"].cancelled
+        assert line.log == ["c"]
         await line.let_go("c")
     assert not mutex.locked()
 
 
-async def test_a_holder_that_is_cancelled_lets_the_next_one_in() -> None:
+@both_cancels
+async def test_a_holder_that_is_cancelled_lets_the_next_one_in(cancel: Cancel) -> None:
     """Cancellation inside the block releases."""
     async with anyio.create_task_group() as tasks:
-        line = Line(Mutex(), tasks)
-        for name in "ab":
-            await line.join(name)
-        line.scopes["a"].cancel()
+        mutex = Mutex()
+        line = Line(tasks, lambda: mutex)
+        await line.join(*"ab")
+        cancel(line["a"])
         await settle()
-        assert sorted(line.log) == ["a", "a cancelled", "b"]
+        assert line.log == ["a", "b"]
         await line.let_go("b")
 
 
+# holder               b: queued         c: queued
+# cancels b's wait
+#                      queues again
+# release(): c's
+#                                        leaves: b's
 async def test_a_cancelled_waiter_may_come_again() -> None:
     """A wait that was cancelled leaves the task free to wait anew, at the end of the line."""
     mutex = Mutex()
+    scope = anyio.CancelScope()
 
-    async def try_first(mutex: Mutex[None]) -> None:
-        with anyio.CancelScope() as scope:
-            scopes.append(scope)
-            async with mutex:
-                pytest.fail("held by the test")
+    @asynccontextmanager
+    async def enter_at_the_second_try() -> AsyncIterator[None]:
+        with scope:
+            await mutex.lock()
+        async with mutex:
+            yield
 
-    scopes: list[anyio.CancelScope] = []
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
-        await line.join("b", try_first)
+        await line.join("b", enter=enter_at_the_second_try)
         await line.join("c")
-        scopes[0].cancel()
+        scope.cancel()
         await settle()
         guard.release()
-        line.leave["b"].set()
-        line.leave["c"].set()
+        line.may_leave("b", "c")
     assert line.log == ["c", "b"]
 
 
@@ -343,13 +321,13 @@ async def test_into_inner_refuses_while_awaited() -> None:
     """Who was granted owns the value, running or not yet."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         guard = mutex.try_lock()
         await line.join("b")
         guard.release()
         with pytest.raises(TryLockError):
             mutex.into_inner()
-        line.leave["b"].set()
+        line.may_leave("b")
     assert mutex.into_inner() is None
 
 
@@ -372,7 +350,7 @@ async def test_release_lets_the_next_waiter_in() -> None:
     """`release` hands over as a guard does."""
     mutex = Mutex()
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         await mutex.acquire()
         await line.join("b")
         mutex.release()
@@ -464,7 +442,7 @@ async def test_statistics_tell_owner_and_waiters() -> None:
     mutex = Mutex()
     assert mutex.statistics() == MutexStatistics(locked=False, owner=None, waiting=0)
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         for number, name in enumerate("abc"):
             await line.join(name)
             assert mutex.statistics() == MutexStatistics(locked=True, owner="a", waiting=number)
@@ -520,7 +498,7 @@ async def test_repr_tells_name_holder_and_waiters() -> None:
     mutex = Mutex(name="cash")
     assert repr(mutex) == "<Mutex 'cash' free>"
     async with anyio.create_task_group() as tasks:
-        line = Line(mutex, tasks)
+        line = Line(tasks, lambda: mutex)
         await line.join("anna")
         assert repr(mutex) == "<Mutex 'cash' held by task 'anna'>"
         await line.join("bert")

@@ -6,11 +6,11 @@ import copy
 import pickle
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio.abc import TaskGroup
 
 from asynclocks import (
     ClosedError,
@@ -21,41 +21,8 @@ from asynclocks import (
     TryAcquireError,
     WouldBlock,
 )
+from tests.conformance.line import Cancel, Line, both_cancels
 from tests.support import settle
-
-
-class Line:
-    """Tasks that queue for permits by turns, and what happened in which order."""
-
-    def __init__(self, semaphore: Semaphore, tasks: TaskGroup) -> None:
-        self.semaphore = semaphore
-        self.tasks = tasks
-        self.log: list[str] = []
-        self.scopes: dict[str, anyio.CancelScope] = {}
-        self.leave: dict[str, anyio.Event] = {}
-
-    async def join(self, name: str, permits: int = 1) -> None:
-        self.scopes[name] = anyio.CancelScope()
-        self.leave[name] = anyio.Event()
-        self.tasks.start_soon(self._wait, name, permits, name=name)
-        await settle()
-
-    async def _wait(self, name: str, permits: int) -> None:
-        with self.scopes[name]:
-            try:
-                async with self.semaphore.acquire(permits) as permit:
-                    assert permit.count == permits
-                    self.log.append(name)
-                    await self.leave[name].wait()
-            except ClosedError:
-                self.log.append(f"{name} closed")
-        if self.scopes[name].cancelled_caught:
-            self.log.append(f"{name} cancelled")
-
-    async def let_go(self, *names: str) -> None:
-        for name in names:
-            self.leave[name].set()
-            await settle()
 
 
 @pytest.mark.parametrize("permits", [0, 1, 63, 64, 65, 1000])
@@ -126,9 +93,8 @@ async def test_as_many_as_there_are_permits_are_inside() -> None:
 async def test_waiters_are_served_in_order_of_arrival() -> None:
     """First come, first served."""
     async with anyio.create_task_group() as tasks:
-        line = Line(Semaphore(1), tasks)
-        for name in "abcd":
-            await line.join(name)
+        line = Line(tasks, Semaphore(1).acquire)
+        await line.join(*"abcd")
         await line.let_go(*"abcd")
     assert line.log == list("abcd")
 
@@ -137,9 +103,8 @@ async def test_one_permit_that_comes_back_wakes_one() -> None:
     """The others wait on."""
     semaphore = Semaphore(2)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        for name in "abcde":
-            await line.join(name)
+        line = Line(tasks, semaphore.acquire)
+        await line.join(*"abcde")
         assert line.log == ["a", "b"]
         await line.let_go("b")
         assert line.log == ["a", "b", "c"]
@@ -151,10 +116,10 @@ async def test_a_large_head_holds_back_smaller_requests() -> None:
     """acquire(n) at the head is not overtaken, though less is free."""
     semaphore = Semaphore(3)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        await line.join("two", 2)
-        await line.join("large", 3)
-        await line.join("small", 1)
+        line = Line(tasks, semaphore.acquire)
+        await line.join("two", enter=partial(semaphore.acquire, 2))
+        await line.join("large", enter=partial(semaphore.acquire, 3))
+        await line.join("small", enter=partial(semaphore.acquire, 1))
         assert line.log == ["two"]
         assert semaphore.available_permits == 0
         with pytest.raises(TryAcquireError):
@@ -170,18 +135,20 @@ async def test_a_large_head_holds_back_smaller_requests() -> None:
 # cancels large
 #                      raises
 #                                            runs                  queued: none left
-async def test_leaving_head_lets_the_smaller_one_in() -> None:
+@both_cancels
+async def test_leaving_head_lets_the_smaller_one_in(cancel: Cancel) -> None:
     """A large head that leaves no longer holds back those behind it."""
     semaphore = Semaphore(3)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        await line.join("two", 2)
-        await line.join("large", 3)
-        await line.join("small", 1)
-        await line.join("other", 1)
-        line.scopes["large"].cancel()
+        line = Line(tasks, semaphore.acquire)
+        await line.join("two", enter=partial(semaphore.acquire, 2))
+        await line.join("large", enter=partial(semaphore.acquire, 3))
+        await line.join("small", enter=partial(semaphore.acquire, 1))
+        await line.join("other", enter=partial(semaphore.acquire, 1))
+        cancel(line["large"])
         await settle()
-        assert sorted(line.log) == ["large cancelled", "small", "two"]
+        assert line["large"].cancelled
+        assert line.log == ["two", "small"]
         assert semaphore.statistics().waiting == 1
         await line.let_go("two", "small", "other")
     assert semaphore.available_permits == 3
@@ -192,17 +159,18 @@ async def test_leaving_head_lets_the_smaller_one_in() -> None:
 # cancels large
 #                      raises, or runs and leaves
 #                                            run
-async def test_a_large_grant_that_crosses_a_cancellation_serves_all_behind() -> None:
+@both_cancels
+async def test_a_large_grant_that_crosses_a_cancellation_serves_all_behind(cancel: Cancel) -> None:
     """All permits of a grant that nobody can use go on."""
     semaphore = Semaphore(3)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         permit = semaphore.try_acquire(3)
-        await line.join("large", 3)
-        await line.join("a", 1)
-        await line.join("b", 1)
+        await line.join("large", enter=partial(semaphore.acquire, 3))
+        await line.join("a", enter=partial(semaphore.acquire, 1))
+        await line.join("b", enter=partial(semaphore.acquire, 1))
         permit.release()
-        line.scopes["large"].cancel()
+        cancel(line["large"])
         await settle()
         assert {"a", "b"} <= set(line.log)
         await line.let_go("a", "b")
@@ -213,10 +181,10 @@ async def test_a_large_release_serves_as_many_as_it_can_in_order() -> None:
     """One step may let in several, up to the first that must wait."""
     semaphore = Semaphore(4)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         permit = semaphore.try_acquire(4)
         for name, permits in (("one", 1), ("two", 2), ("three", 3), ("last", 1)):
-            await line.join(name, permits)
+            await line.join(name, enter=partial(semaphore.acquire, permits))
         permit.release()
         await settle()
         assert sorted(line.log) == ["one", "two"]
@@ -236,14 +204,14 @@ async def test_a_newcomer_does_not_overtake_a_waiter_that_was_just_granted() -> 
     """Ownership moves at release time, before the waiter resumes."""
     semaphore = Semaphore(1)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         permit = semaphore.try_acquire()
         await line.join("b")
         permit.release()
         assert semaphore.available_permits == 0
         with pytest.raises(TryAcquireError):
             semaphore.try_acquire()
-        line.leave["b"].set()
+        line.may_leave("b")
         async with semaphore:
             assert line.log == ["b"]
 
@@ -252,9 +220,9 @@ async def test_a_newcomer_queues_behind_a_waiter_for_more_than_is_free() -> None
     """The fast way in looks at the line, too."""
     semaphore = Semaphore(2)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         await line.join("one")
-        await line.join("large", 2)
+        await line.join("large", enter=partial(semaphore.acquire, 2))
 
         async def newcomer() -> None:
             async with semaphore:
@@ -269,18 +237,19 @@ async def test_a_newcomer_queues_behind_a_waiter_for_more_than_is_free() -> None
 
 
 @pytest.mark.parametrize("who", ["b", "c", "d"])
-async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str) -> None:
+@both_cancels
+async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str, cancel: Cancel) -> None:
     """First, middle or last in line: the others keep their order."""
     semaphore = Semaphore(1)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        for name in "abcd":
-            await line.join(name)
-        line.scopes[who].cancel()
+        line = Line(tasks, semaphore.acquire)
+        await line.join(*"abcd")
+        cancel(line[who])
         await settle()
         assert semaphore.statistics().waiting == 2
         await line.let_go(*"abcd")
-    assert line.log == ["a", f"{who} cancelled", *(name for name in "bcd" if name != who)]
+    assert line[who].cancelled
+    assert line.log == ["a", *(name for name in "bcd" if name != who)]
     assert semaphore.available_permits == 1
 
 
@@ -288,7 +257,7 @@ async def test_zero_permits_never_wait() -> None:
     """acquire(0) succeeds though nothing is free and others queue."""
     semaphore = Semaphore(0)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         await line.join("b")
         async with semaphore.acquire(0) as permit:
             assert permit.count == 0
@@ -315,9 +284,8 @@ async def test_added_permits_serve_those_who_wait() -> None:
     """`add_permits` wakes as a release does."""
     semaphore = Semaphore(0)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        for name in "abc":
-            await line.join(name)
+        line = Line(tasks, semaphore.acquire)
+        await line.join(*"abc")
         semaphore.add_permits(2)
         assert semaphore.statistics().waiting == 1
         await settle()
@@ -349,9 +317,9 @@ async def test_forget_permits_removes_nothing_while_anyone_waits() -> None:
     """What is free then is put aside for the head of the line."""
     semaphore = Semaphore(2)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        await line.join("one", 1)
-        await line.join("two", 2)
+        line = Line(tasks, semaphore.acquire)
+        await line.join("one", enter=partial(semaphore.acquire, 1))
+        await line.join("two", enter=partial(semaphore.acquire, 2))
         assert semaphore.forget_permits(1) == 0
         await line.let_go("one")
         assert line.log == ["one", "two"]
@@ -363,15 +331,16 @@ async def test_close_wakes_every_waiter_with_closed_error() -> None:
     """Nobody is left asleep, whatever they asked for."""
     semaphore = Semaphore(1, name="pool")
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         await line.join("a")
-        await line.join("large", 5)
+        await line.join("large", enter=partial(semaphore.acquire, 5))
         await line.join("b")
         semaphore.close()
         semaphore.close()
         await settle()
-        assert line.log[0] == "a"
-        assert sorted(line.log[1:]) == ["b closed", "large closed"]
+        assert line.log == ["a"]
+        for name in ("large", "b"):
+            assert isinstance(line[name].exception, ClosedError)
         assert semaphore.statistics() == SemaphoreStatistics(available=0, waiting=0, closed=True)
         await line.let_go("a")
     assert semaphore.available_permits == 1
@@ -411,16 +380,18 @@ async def test_permits_taken_before_the_close_are_given_back_as_ever() -> None:
 # close(): b is told
 # cancels b
 #                      raises one of the two
-async def test_a_close_that_crosses_a_cancellation_changes_no_count() -> None:
+@both_cancels
+async def test_a_close_that_crosses_a_cancellation_changes_no_count(cancel: Cancel) -> None:
     """Who was told of the close had been granted nothing to pass on."""
     semaphore = Semaphore(0)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        await line.join("b", 3)
+        line = Line(tasks, semaphore.acquire)
+        await line.join("b", enter=partial(semaphore.acquire, 3))
         semaphore.close()
-        line.scopes["b"].cancel()
+        cancel(line["b"])
         await settle()
-        assert line.log in (["b closed"], ["b cancelled"], ["b closed", "b cancelled"])
+        assert line["b"].cancelled or isinstance(line["b"].exception, ClosedError)
+        assert line.log == []
     assert semaphore.available_permits == 0
 
 
@@ -462,7 +433,7 @@ async def test_a_thrown_away_permit_goes_to_the_next_waiter() -> None:
     """A finalizer's release serves the line, too."""
     semaphore = Semaphore(1)
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
+        line = Line(tasks, semaphore.acquire)
         permit: Permit | None = semaphore.try_acquire()
         await line.join("b")
         with pytest.warns(ResourceWarning, match="Permit"):
@@ -725,8 +696,8 @@ async def test_repr_tells_name_permits_and_waiters() -> None:
     semaphore = Semaphore(2, name="pool")
     assert repr(semaphore) == "<Semaphore 'pool' 2 available>"
     async with anyio.create_task_group() as tasks:
-        line = Line(semaphore, tasks)
-        await line.join("a", 2)
+        line = Line(tasks, semaphore.acquire)
+        await line.join("a", enter=partial(semaphore.acquire, 2))
         await line.join("b")
         assert repr(semaphore) == "<Semaphore 'pool' 0 available, 1 waiting>"
         await line.let_go("a", "b")
