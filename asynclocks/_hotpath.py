@@ -15,6 +15,7 @@ from weakref import ref
 
 from asynclocks import backends
 from asynclocks._synchronizer import QueuedSynchronizer
+from asynclocks.backends._seam import uninterrupted
 
 TOKEN = None  # that it is in the list is all that matters
 
@@ -31,6 +32,7 @@ class FreeMutex(QueuedSynchronizer):
         self._owner: Any = None  # whose it is, a weak reference; out of date while `_held` is None
         self._early: list[Any] | None = None  # owners of `async with` guards let go before their block's exit
 
+    @uninterrupted
     async def __aenter__(self) -> Any:
         try:
             task = backends.hint()
@@ -47,12 +49,14 @@ class FreeMutex(QueuedSynchronizer):
         except RuntimeError:  # not asyncio
             task = None
         if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
-            return await self._enter_elsewhere()
-        await self._acquire(task=task)
+            await self._take_elsewhere()
+        else:
+            await self._acquire(task=task)
         self._held = guard = self._guard()
         guard._mutex = self
         return guard
 
+    @uninterrupted
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         # An exit has no identity. But while no guard was let go early, each one ends the present hold.
         if self._early is None and self._held is not None:
@@ -63,7 +67,7 @@ class FreeMutex(QueuedSynchronizer):
         else:
             self._leave()
 
-    async def _enter_elsewhere(self) -> Any:
+    async def _take_elsewhere(self) -> None:
         """Take the mutex on another loop than asyncio's."""
         raise NotImplementedError
 

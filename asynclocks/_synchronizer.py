@@ -35,7 +35,7 @@ from weakref import ref
 
 from asynclocks._deadlock import check as check_deadlock
 from asynclocks.backends import blocking_parker, native, whose_turn
-from asynclocks.backends._seam import LoopBackend, State, Ticket
+from asynclocks.backends._seam import LoopBackend, State, Ticket, uninterrupted
 
 __all__ = ["GRANTED", "QUEUED", "RELEASED", "WITHDRAWN", "QueuedSynchronizer", "Reentered", "Ticket", "weakly"]
 
@@ -82,6 +82,7 @@ class QueuedSynchronizer:
         return ()
 
     # The one door.
+    @uninterrupted
     def _transact(self, change: Callable[[A], R], argument: A) -> R:
         """Change the state inside the lock, serve the line, and wake outside.
 
@@ -106,6 +107,7 @@ class QueuedSynchronizer:
             self._catch_up()
         return result
 
+    @uninterrupted
     def _hand_on(self) -> None:
         """Serve the line after something came back without the lock (see `_hotpath`)."""
         lock = self._lock
@@ -141,6 +143,7 @@ class QueuedSynchronizer:
         self._deferred.append((change, argument))
         self._catch_up()
 
+    @uninterrupted
     def _catch_up(self) -> None:
         # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
         while self._deferred and self._lock.acquire(False):
@@ -149,10 +152,12 @@ class QueuedSynchronizer:
                 if self._busy or not self._deferred:
                     return
                 self._busy = True
-                change, argument = self._deferred.pop(0)
-                change(argument)
-                granted = self._serve()
-                self._busy = False
+                try:
+                    change, argument = self._deferred.pop(0)
+                    change(argument)
+                    granted = self._serve()
+                finally:
+                    self._busy = False
             finally:
                 self._lock.release()
             self._wake(granted)
@@ -178,7 +183,8 @@ class QueuedSynchronizer:
     def _wake(self, ticket: Ticket | None) -> None:
         dead: list[Ticket] | None = None
         while ticket is not None:
-            following, ticket.after = ticket.after, None
+            following = ticket.after
+            ticket.before = ticket.after = None
             if not ticket.unpark():  # its loop is closed, it can never resume: the grant goes on
                 dead = [*(dead or ()), ticket]
             if following is None and dead is not None:
@@ -217,6 +223,7 @@ class QueuedSynchronizer:
         ticket.state = GRANTED
         return True
 
+    @uninterrupted
     def _stand_in_line(self, ticket: Ticket) -> bool:
         """`_join` as a transaction of its own: whether it was admitted, it leaves nobody to serve."""
         lock = self._lock
@@ -263,7 +270,7 @@ class QueuedSynchronizer:
             return None
         new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
         old.state, new.state = RELEASED, GRANTED
-        old.after = new
+        old.successor = new
         self._replace(old, new)
         return new
 
@@ -287,6 +294,7 @@ class QueuedSynchronizer:
         self._waiting -= 1
 
     # Acquiring.
+    @uninterrupted
     async def _acquire(
         self, request: Any = None, *, tracked: bool = True, task: Any = None, backend: LoopBackend = native
     ) -> Any:

@@ -11,7 +11,7 @@ import attrs
 from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
 from asynclocks._synchronizer import Ticket, weakly
-from asynclocks.backends import running, running_task, task_name
+from asynclocks.backends import native, running, running_task, task_name, whose_turn
 from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
@@ -230,7 +230,11 @@ class Mutex(FreeMutex, Generic[T]):
         Raises:
             DeadlockError: waiting here could never end.
         """
-        await self._acquire()
+        backend, task = whose_turn()
+        if backend is not native:
+            await self._take_elsewhere()
+        elif not self._snatch(task):
+            await self._acquire(task=task)
         self._held = _SPELLED
         return True
 
@@ -264,7 +268,7 @@ class Mutex(FreeMutex, Generic[T]):
         owner = self._owning_task()
         return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
 
-    async def _enter_elsewhere(self) -> MutexGuard[T]:
+    async def _take_elsewhere(self) -> None:
         backend, task = running()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
@@ -277,7 +281,6 @@ class Mutex(FreeMutex, Generic[T]):
                 self._held = None
                 self._put_back()
                 raise
-        return self._new_guard()
 
     def _snatch(self, task: Any) -> bool:
         """Take a free mutex without the internal lock."""
@@ -289,7 +292,7 @@ class Mutex(FreeMutex, Generic[T]):
             self._put_back()
             return False
         self._owner = weakly(task)
-        self._held = _ENTERING
+        self._held = _TAKEN
         return True
 
     def _take_now(self) -> Any:
@@ -400,4 +403,4 @@ def _find_early(early: list[Any], task: Any) -> int | None:
 
 
 _SPELLED = object()  # who holds what `acquire` took
-_ENTERING = object()  # who holds what `async with` took and has not got a guard for yet
+_TAKEN = object()  # who holds a free mutex just taken, before its guard is there

@@ -9,9 +9,9 @@ parks looks at its own state again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Hashable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 
 @runtime_checkable
@@ -64,6 +64,17 @@ class Backend(Protocol):
         ...
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+uninterrupted_functions: list[Callable[..., Any]] = []
+
+
+def uninterrupted(function: F) -> F:
+    """Mark a function that no KeyboardInterrupt should cut in two, for the loops that can see to it (trio)."""
+    uninterrupted_functions.append(function)
+    return function
+
+
 class State(Enum):
     """Where a ticket stands. It leaves QUEUED once, and only under its synchronizer's internal lock."""
 
@@ -79,7 +90,7 @@ class Ticket:
     The backends' parkers extend it, so that a wait is one object beside the loop's own.
     """
 
-    __slots__ = ("after", "before", "owner", "request", "state", "synchronizer")
+    __slots__ = ("after", "before", "owner", "request", "state", "successor", "synchronizer")
 
     synchronizer: Any
     request: Any
@@ -87,6 +98,7 @@ class Ticket:
     state: State
     before: Ticket | None
     after: Ticket | None
+    successor: Ticket  # unset but where the hold was made over to another ticket
 
     def unpark(self) -> bool:
         """Wake who waits with this ticket; a bare ticket has nobody."""

@@ -13,11 +13,12 @@ from trio.lowlevel import (
     checkpoint_if_cancelled,
     current_task,
     current_trio_token,
+    enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
 )
 
-from asynclocks.backends._seam import LoopBackend, Ticket
+from asynclocks.backends._seam import LoopBackend, Ticket, uninterrupted_functions
 
 
 class TrioParker(Ticket):
@@ -74,6 +75,11 @@ class TrioBackend(LoopBackend):
     current_task = staticmethod(current_task)
     checkpoint_if_cancelled = staticmethod(checkpoint_if_cancelled)
     cancel_shielded_checkpoint = staticmethod(cancel_shielded_checkpoint)
+
+    def __init__(self) -> None:
+        super().__init__()
+        for function in uninterrupted_functions:
+            enable_ki_protection(function)
 
     def task_name(self, task: Any) -> str:
         return str(task.name)
