@@ -57,7 +57,7 @@ class FreeMutex(QueuedSynchronizer):
         return guard
 
     @uninterrupted
-    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         # An exit has no identity. But while no guard was let go early, each one ends the present hold.
         if self._early is None and self._held is not None:
             self._held = None

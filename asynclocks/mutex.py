@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import attrs
 
@@ -184,6 +184,10 @@ class Mutex(FreeMutex, Generic[T]):
     def __init__(self, value: Any = None, *, name: str | None = None) -> None:
         super().__init__(name)
         self._value = value
+
+    if TYPE_CHECKING:  # the value's type, which the hot path does not know
+
+        async def __aenter__(self) -> MutexGuard[T]: ...
 
     def lock(self) -> Acquisition[MutexGuard[T]]:
         """Wait for the mutex, first come, first served.

@@ -218,7 +218,7 @@ class Semaphore(QueuedSynchronizer):
         await self._take(1, task)
         return self._enter(task)
 
-    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         task = (backends.hint() if asyncio_loop() is not None else None) or running_task()
         permit = self._entered.pop(id(task), None)
         if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
