@@ -1,0 +1,1 @@
+"""What one loop or plain threads alone can show."""
