@@ -1,0 +1,8 @@
+"""Every workload, in the order of the table. A new primitive adds its module here."""
+
+from __future__ import annotations
+
+from benchmarks.harness import Workload
+from benchmarks.workloads import cost, mutex, semaphore
+
+TABLE: list[Workload] = [*mutex.WORKLOADS, *semaphore.WORKLOADS, *cost.WORKLOADS]
