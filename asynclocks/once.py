@@ -303,7 +303,7 @@ class LazyLock(Generic[T]):
         Raises:
             LookupError: nobody has awaited it successfully yet.
         """
-        value = self._cell.get(EMPTY)
+        value = self._cell._value
         if value is EMPTY:
             raise LookupError(f"{self!r} has no value yet; await it first")
         return cast(T, value)
