@@ -27,6 +27,7 @@ for each other: `_transact_from_finalizer` leaves its change to whoever is insid
 from __future__ import annotations
 
 import math
+import sys
 from _thread import RLock
 from collections.abc import Callable, Iterable, MutableMapping
 from time import monotonic
@@ -111,7 +112,12 @@ class QueuedSynchronizer:
     def _hand_on(self) -> None:
         """Serve the line after something came back without the lock (see `_hotpath`)."""
         lock = self._lock
-        lock.acquire()
+        if not lock.acquire(False):
+            if _collected():
+                self._deferred.append((self._serve_only, None))
+                self._catch_up()
+                return
+            lock.acquire()
         if self._busy:
             lock.release()
             self._deferred.append((self._serve_only, None))
@@ -132,6 +138,9 @@ class QueuedSynchronizer:
 
     def _give(self, change: Callable[[A], object], argument: A) -> bool:
         """`_transact` for a change that gives something back and must not be refused. False: the change says no."""
+        if _collected():
+            self._give_from_finalizer(change, argument)
+            return True
         try:
             return self._transact(change, argument) is not False
         except Reentered:
@@ -415,6 +424,11 @@ class QueuedSynchronizer:
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle or copy {self}: tasks of this process wait for it; pass the object itself")
+
+
+def _collected() -> bool:
+    """Is a coroutine being closed? Perhaps it is the collector that destroys it: then this is a finalizer."""
+    return isinstance(sys.exception(), GeneratorExit)
 
 
 def weakly(task: Any) -> Any:
