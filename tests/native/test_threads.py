@@ -1,0 +1,725 @@
+"""Plain threads: the blocking forms, many loops in many threads at once, and finalizers at the worst moment."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import trio
+
+from asynclocks import ClosedError, Mutex, Semaphore, TryLockError
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    """The collector runs at every allocation it can, also inside the library."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.0005)
+
+
+def queued(primitive: Mutex[Any] | Semaphore, count: int) -> Callable[[], bool]:
+    return lambda: primitive.statistics().waiting == count
+
+
+# --- blocking_*
+
+
+def test_blocking_lock_takes_a_free_mutex() -> None:
+    """No waiting where none is needed."""
+    mutex = Mutex(1)
+    with mutex.blocking_lock() as guard:
+        guard.value += 1
+        assert mutex.statistics().owner is None
+    assert mutex.into_inner() == 2
+
+
+# main: holds              thread: blocking_lock()
+#                          parks
+# release(): the thread's
+#                          runs
+def test_blocking_lock_waits_for_the_holder(threads: ThreadPoolExecutor) -> None:
+    """It is granted at release time, as a task is."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+    waiting = threads.submit(mutex.blocking_lock)
+    wait_until(queued(mutex, 1))
+    guard.release()
+    assert mutex.locked()
+    with waiting.result(30):
+        assert mutex.locked()
+    assert not mutex.locked()
+
+
+def test_blocked_threads_are_served_in_order_of_arrival(threads: ThreadPoolExecutor) -> None:
+    """First come, first served, among threads too."""
+    mutex = Mutex()
+    log: list[int] = []
+
+    def wait(number: int) -> None:
+        with mutex.blocking_lock():
+            log.append(number)
+
+    guard = mutex.try_lock()
+    waits = []
+    for number in range(5):
+        waits.append(threads.submit(wait, number))
+        wait_until(queued(mutex, number + 1))
+    guard.release()
+    for wait_of_one in waits:
+        wait_of_one.result(30)
+    assert log == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 0.01])
+def test_a_timeout_leaves_nothing_behind(timeout: float) -> None:
+    """TimeoutError, nothing held and nobody in line."""
+    mutex = Mutex(name="m")
+    with mutex.try_lock():
+        with pytest.raises(TimeoutError, match=r"blocking_lock\(\) of Mutex 'm'"):
+            mutex.blocking_lock(timeout)
+        assert mutex.statistics().waiting == 0
+    assert not mutex.locked()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 10, None])
+def test_a_free_mutex_is_taken_whatever_the_timeout(timeout: float | None) -> None:
+    """Zero or less tries once, and that may succeed."""
+    mutex = Mutex()
+    with mutex.blocking_lock(timeout):
+        assert mutex.locked()
+
+
+def test_a_timeout_longer_than_the_platform_knows_waits_all_the_same(threads: ThreadPoolExecutor) -> None:
+    """A thousand years are as good as for ever, and infinity is."""
+    mutex = Mutex()
+    for timeout in (1e12, float("inf")):
+        guard = mutex.try_lock()
+        waiting = threads.submit(mutex.blocking_lock, timeout)
+        wait_until(queued(mutex, 1))
+        guard.release()
+        waiting.result(30).release()
+
+
+def test_a_timeout_lets_the_next_one_in(threads: ThreadPoolExecutor) -> None:
+    """A large request that gives up no longer holds back those behind it."""
+    semaphore = Semaphore(3)
+    with semaphore.try_acquire(2):
+        large = threads.submit(semaphore.blocking_acquire, 3, 0.3)
+        wait_until(queued(semaphore, 1))
+        small = threads.submit(semaphore.blocking_acquire, 1)
+        wait_until(queued(semaphore, 2))
+        with pytest.raises(TimeoutError):
+            large.result(30)
+        small.result(30).release()
+    assert semaphore.available_permits == 3
+
+
+def test_blocking_acquire_of_a_closed_semaphore_is_refused(threads: ThreadPoolExecutor) -> None:
+    """ClosedError at once, and for who waits already."""
+    semaphore = Semaphore(0)
+    waiting = threads.submit(semaphore.blocking_acquire, 2)
+    wait_until(queued(semaphore, 1))
+    semaphore.close()
+    with pytest.raises(ClosedError):
+        waiting.result(30)
+    for timeout in (None, 0):
+        with pytest.raises(ClosedError):
+            semaphore.blocking_acquire(1, timeout)
+
+
+def test_blocking_acquire_takes_as_many_as_asked() -> None:
+    """Its permit counts them."""
+    semaphore = Semaphore(3)
+    with semaphore.blocking_acquire(2) as permit:
+        assert permit.count == 2
+        with pytest.raises(TimeoutError, match=r"blocking_acquire\(2\) of Semaphore"):
+            semaphore.blocking_acquire(2, 0)
+    with semaphore.blocking_acquire(0, timeout=0) as permit:
+        assert permit.count == 0
+    assert semaphore.available_permits == 3
+
+
+def _all_blocking(held: bool) -> list[Callable[[], object]]:
+    mutex, semaphore = Mutex(), Semaphore(int(not held))
+    if held:
+        mutex.acquire_nowait()
+    return [
+        mutex.blocking_lock,
+        lambda: mutex.blocking_lock(0),
+        semaphore.blocking_acquire,
+        lambda: semaphore.blocking_acquire(0),
+        lambda: semaphore.blocking_acquire(1, 0),
+    ]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
+def test_blocking_calls_are_refused_where_a_loop_runs(held: bool) -> None:
+    """RuntimeError that names the loop and the way out, even if nothing would have to be waited for."""
+
+    async def check(name: str) -> None:
+        for call in _all_blocking(held):
+            with pytest.raises(RuntimeError, match=f"would block the running {name} loop; await instead"):
+                call()
+
+    asyncio.run(check("asyncio"))
+    trio.run(check, "trio")
+
+
+def test_blocking_calls_are_refused_in_a_loop_callback() -> None:
+    """No task runs there, but a loop does."""
+    mutex: Mutex[None] = Mutex()
+    caught: list[type[BaseException]] = []
+
+    def call() -> None:
+        try:
+            mutex.blocking_lock(0)
+        except RuntimeError as error:
+            caught.append(type(error))
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(call)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert caught == [RuntimeError]
+
+
+def test_blocking_calls_work_in_the_worker_threads_of_a_loop() -> None:
+    """What a loop copied into the thread's context makes no loop."""
+    mutex, semaphore = Mutex(0), Semaphore(1)
+
+    def work() -> None:
+        with mutex.blocking_lock() as guard, semaphore.blocking_acquire():
+            guard.value += 1
+        with mutex.try_lock() as guard, semaphore.try_acquire():
+            guard.value += 1
+
+    async def on_asyncio() -> None:
+        await asyncio.to_thread(work)
+
+    async def on_trio() -> None:
+        await trio.to_thread.run_sync(work)
+
+    asyncio.run(on_asyncio())
+    trio.run(on_trio)
+    assert mutex.into_inner() == 4
+
+
+def test_a_blocked_thread_that_is_interrupted_leaves_the_line() -> None:
+    """KeyboardInterrupt while parked: nothing is held, nobody is in line."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+
+    def interrupt() -> None:
+        wait_until(queued(mutex, 1))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        mutex.blocking_lock(30)
+    interrupter.join()
+    assert mutex.statistics().waiting == 0
+    guard.release()
+    assert not mutex.locked()
+
+
+def test_an_expired_wait_that_was_granted_at_the_last_moment_holds(
+    threads: ThreadPoolExecutor, switching: None
+) -> None:
+    """Grant and timeout cross: either the guard or TimeoutError, and never a lock that nobody holds."""
+    mutex = Mutex()
+
+    def wait(number: int) -> bool:
+        try:
+            mutex.blocking_lock(1e-5 * (number % 20)).release()
+        except TimeoutError:
+            return False
+        return True
+
+    def give() -> None:
+        for number in range(300):
+            with mutex.blocking_lock():
+                time.sleep(1e-5 * (number % 7))
+
+    giving = [threads.submit(give) for _ in range(2)]
+    for one in [threads.submit(lambda: [wait(number) for number in range(500)]) for _ in range(3)]:
+        one.result(60)
+    for one in giving:
+        one.result(60)
+    assert not mutex.locked()
+    assert mutex.statistics().waiting == 0
+
+
+class BusyMutex(Mutex[int]):
+    """Lets something happen right after a transaction, as another thread might."""
+
+    __slots__ = ("then",)
+
+    then: list[Callable[[], object]]
+
+    def _transact(self, change: Callable[[Any], Any], argument: Any) -> Any:
+        result = super()._transact(change, argument)
+        if self.then and change == self._join:
+            self.then.pop()()
+        return result
+
+
+# thread 1: blocking_lock() queues      thread 2: holds
+#                                       release(): thread 1's
+# looks, and finds that it holds already
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_a_thread_that_is_granted_before_it_parks_holds(timeout: float | None) -> None:
+    """No TimeoutError, and no lock that nobody holds."""
+    mutex = BusyMutex(0)
+    mutex.then = []
+    mutex.then.append(mutex.try_lock().release)
+    with mutex.blocking_lock(timeout):
+        assert mutex.locked()
+    assert not mutex.locked()
+
+
+class SlowSemaphore(Semaphore):
+    """Lets something happen between the grant and the wake-up, as another thread might."""
+
+    __slots__ = ("before_waking",)
+
+    before_waking: Callable[[], object]
+
+    def _wake(self, ticket: Any) -> None:
+        if ticket is not None:
+            self.before_waking()
+        super()._wake(ticket)
+
+
+# releaser: grants thread and task      thread: its time is over, it was granted
+#                                       holds, and releases
+# wakes thread and task
+def test_who_was_granted_as_its_time_ran_out_waits_for_its_wake_up(threads: ThreadPoolExecutor) -> None:
+    """The releasing thread is still walking along the line of the granted; nobody in it may be cut off."""
+    semaphore = SlowSemaphore(0)
+    waits = [threads.submit(semaphore.blocking_acquire, 1, 0.2), threads.submit(semaphore.blocking_acquire)]
+    wait_until(queued(semaphore, 2))
+    semaphore.before_waking = lambda: time.sleep(0.4)
+    semaphore.add_permits(2)
+    permits = [wait.result(30) for wait in waits]
+    assert [permit.count for permit in permits] == [1, 1]
+    for permit in permits:
+        permit.release()
+    assert semaphore.available_permits == 2
+
+
+def test_any_thread_may_release_a_guard(threads: ThreadPoolExecutor) -> None:
+    """The guard owns the lock, neither task nor thread."""
+
+    async def main() -> None:
+        mutex = Mutex()
+        guard = await mutex.lock()
+        waiting = asyncio.create_task(mutex.acquire())
+        await asyncio.sleep(0)
+        await asyncio.to_thread(guard.release)
+        assert await waiting
+        await asyncio.to_thread(mutex.release)
+        assert not mutex.locked()
+
+    asyncio.run(main())
+
+
+# --- everything at once
+
+
+async def _count_on_asyncio(counter: Mutex[int], limit: Semaphore, rounds: int) -> None:
+    async def work() -> None:
+        for number in range(rounds):
+            async with counter as guard:
+                guard.value += 1
+            if number % 3 == 0:
+                async with limit, counter.lock() as guard:
+                    before = guard.value
+                    await asyncio.sleep(0)
+                    guard.value = before + 1
+
+    await asyncio.gather(*(work() for _ in range(5)))
+
+
+async def _count_on_trio(counter: Mutex[int], limit: Semaphore, rounds: int) -> None:
+    async def work() -> None:
+        for number in range(rounds):
+            async with counter as guard:
+                guard.value += 1
+            if number % 3 == 0:
+                async with limit, counter.lock() as guard:
+                    before = guard.value
+                    await trio.lowlevel.checkpoint()
+                    guard.value = before + 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(work)
+
+
+def _count_in_a_thread(counter: Mutex[int], limit: Semaphore, rounds: int) -> None:
+    for number in range(rounds * 5):
+        with counter.blocking_lock() as guard:
+            guard.value += 1
+        if number % 3 == 0:
+            with limit.blocking_acquire(), counter.blocking_lock(60) as guard:
+                guard.value += 1
+
+
+def test_four_loops_and_plain_threads_lose_no_update(threads: ThreadPoolExecutor, switching: None) -> None:
+    """100,000 acquisitions of one mutex: two asyncio loops, two trio loops and two plain threads at once."""
+    counter, limit, rounds = Mutex(0), Semaphore(2), 2_500
+    done = [
+        threads.submit(asyncio.run, _count_on_asyncio(counter, limit, rounds)),
+        threads.submit(asyncio.run, _count_on_asyncio(counter, limit, rounds)),
+        threads.submit(trio.run, _count_on_trio, counter, limit, rounds),
+        threads.submit(trio.run, _count_on_trio, counter, limit, rounds),
+        threads.submit(_count_in_a_thread, counter, limit, rounds),
+        threads.submit(_count_in_a_thread, counter, limit, rounds),
+    ]
+    for one in done:
+        one.result(110)
+    per_task = rounds + len(range(0, rounds, 3))
+    per_thread = rounds * 5 + len(range(0, rounds * 5, 3))
+    assert counter.into_inner() == 4 * 5 * per_task + 2 * per_thread
+    assert limit.available_permits == 2
+
+
+def test_tasks_of_several_loops_are_cancelled_while_others_go_on(threads: ThreadPoolExecutor, switching: None) -> None:
+    """Cancellations that cross grants from other threads lose nothing."""
+    mutex, limit = Mutex(0), Semaphore(3)
+
+    async def impatient(number: int) -> None:
+        for delay in range(60):
+            try:
+                async with asyncio.timeout((number + delay) % 5 * 1e-4), limit.acquire(1 + number % 3), mutex as guard:
+                    guard.value += 1
+                    await asyncio.sleep((number + delay) % 3 * 1e-4)
+            except TimeoutError:
+                pass
+
+    async def main() -> None:
+        await asyncio.gather(*(impatient(number) for number in range(10)))
+
+    async def trio_main() -> None:
+        async def work(number: int) -> None:
+            for delay in range(60):
+                with trio.move_on_after((number + delay) % 5 * 1e-4):
+                    async with limit.acquire(1 + number % 3), mutex as guard:
+                        guard.value += 1
+                        await trio.sleep((number + delay) % 3 * 1e-4)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(work, number)
+
+    done = [threads.submit(asyncio.run, main()) for _ in range(2)]
+    done += [threads.submit(trio.run, trio_main) for _ in range(2)]
+    for one in done:
+        one.result(110)
+    assert not mutex.locked()
+    assert mutex.statistics().waiting == 0
+    assert limit.statistics().waiting == 0
+    assert limit.available_permits == 3
+
+
+@pytest.mark.parametrize("runner", ["asyncio", "trio"])
+def test_a_task_waits_for_a_thread_without_polling(runner: str, threads: ThreadPoolExecutor) -> None:
+    """A release in another thread wakes a loop that sleeps in its selector."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+
+    def release_later() -> None:
+        wait_until(queued(mutex, 1))
+        time.sleep(0.02)  # until the loop surely sleeps
+        guard.release()
+
+    async def main() -> None:
+        async with mutex:
+            pass
+
+    releasing = threads.submit(release_later)
+    if runner == "asyncio":
+        asyncio.run(asyncio.wait_for(main(), 30))
+    else:
+        trio.run(main)
+    releasing.result(30)
+    assert not mutex.locked()
+
+
+# --- finalizers
+
+
+class Knot:
+    """A guard in a reference cycle: only the collector frees it."""
+
+    def __init__(self, guard: object) -> None:
+        self.guard = guard
+        self.self = self
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_guards_in_cycles_are_collected_inside_the_library(collecting: None) -> None:
+    """The collector may release a guard while its own thread is inside that very lock."""
+    mutex, semaphore = Mutex(0), Semaphore(3)
+
+    async def work() -> None:
+        for _ in range(100):
+            Knot(await mutex.lock_owned())
+            Knot(await semaphore.acquire(2))
+            async with semaphore, mutex as guard:
+                guard.value += 1
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        working = asyncio.gather(*(work() for _ in range(4)))
+        while not working.done():  # or all might park with the last guard still uncollected
+            await asyncio.sleep(0)
+            gc.collect(0)
+        await working
+
+    asyncio.run(asyncio.wait_for(main(), 100))
+    gc.collect()
+    assert mutex.into_inner() == 400
+    assert semaphore.available_permits == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_guards_are_collected_in_whatever_thread(
+    threads: ThreadPoolExecutor, collecting: None, switching: None
+) -> None:
+    """Finalizers give back from threads that are in the middle of another lock; nobody blocks, nothing is lost."""
+    locks = [Mutex(0) for _ in range(3)]
+    limit = Semaphore(4)
+
+    def work(number: int) -> None:
+        for turn in range(60):
+            Knot(locks[(number + turn) % 3].blocking_lock())
+            with limit.blocking_acquire(1 + turn % 2), locks[turn % 3].blocking_lock() as guard:
+                guard.value += 1
+            gc.collect(0)
+
+    working = [threads.submit(work, number) for number in range(4)]
+    while not all(one.done() for one in working):  # or all might park with the last guard still uncollected
+        gc.collect()
+        time.sleep(0.001)
+    for one in working:
+        one.result()
+    gc.collect()
+    assert sum(lock.into_inner() for lock in locks) == 240
+    assert limit.available_permits == 4
+
+
+class CollectingMutex(Mutex[int]):
+    """Drops a guard of itself, as the collector might, at a chosen moment inside the internal lock."""
+
+    __slots__ = ("victim",)
+
+    victim: list[object]
+
+    def _admit(self, ticket: Any) -> bool:
+        admitted = super()._admit(ticket)
+        self.victim.clear()
+        return admitted
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_a_guard_collected_inside_its_own_lock_lets_the_arrival_in() -> None:
+    """The release is put off until the thread leaves the lock, and then it serves the line."""
+    mutex = CollectingMutex(0)
+    mutex.victim = []
+    mutex.victim.append(mutex.try_lock())
+    with mutex.blocking_lock(10):
+        assert mutex.locked()
+    assert not mutex.locked()
+
+    async def main() -> None:
+        mutex.victim.append(mutex.try_lock())
+        async with asyncio.timeout(10), mutex:
+            assert mutex.locked()
+
+    asyncio.run(main())
+    assert not mutex.locked()
+    mutex.victim.append(mutex.try_lock())
+    with pytest.raises(TryLockError):
+        mutex.try_lock()
+    assert not mutex.locked()
+
+
+class UsingMutex(Mutex[int]):
+    """Is used by a finalizer, or signal handler, in the middle of its own work."""
+
+    __slots__ = ("used",)
+
+    used: list[Callable[[], object]]
+
+    def _admit(self, ticket: Any) -> bool:
+        if self.used:
+            self.used.pop()()
+        return super()._admit(ticket)
+
+
+def test_a_mutex_used_in_the_middle_of_its_own_work_refuses_or_defers() -> None:
+    """try_lock says "not now", a release happens a moment later, and nothing blocks."""
+    mutex = UsingMutex(0)
+    mutex.used = []
+    caught: list[BaseException] = []
+
+    def try_lock() -> None:
+        try:
+            mutex.try_lock()
+        except TryLockError as error:
+            caught.append(error)
+
+    def blocking_lock() -> None:
+        try:
+            mutex.blocking_lock()
+        except RuntimeError as error:
+            caught.append(error)
+
+    mutex.used.append(try_lock)
+    with mutex.try_lock():
+        pass
+    mutex.used.append(blocking_lock)
+    with mutex.try_lock() as guard:
+        mutex.used.append(guard.release)
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+        assert not mutex.locked()
+    assert len(caught) == 2
+    assert "in the middle of its own work" in str(caught[1])
+    assert not mutex.locked()
+
+
+# thread 1: inside the lock         thread 2: a guard is collected
+#                                   leaves its release there, does not block
+# leaves, releases for thread 2
+def test_a_finalizer_never_blocks_on_a_lock_that_another_thread_is_inside(threads: ThreadPoolExecutor) -> None:
+    """It leaves its release to that thread."""
+    mutex = UsingMutex(0)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        inside.set()
+        assert go_on.wait(30)
+
+    mutex.used = []
+    guards = [mutex.try_lock()]
+    mutex.used.append(stay)
+
+    def try_lock() -> None:
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+
+    other = threads.submit(try_lock)
+    assert inside.wait(30)
+    with pytest.warns(ResourceWarning, match="was dropped"):
+        guards.clear()
+    assert mutex.locked()
+    go_on.set()
+    other.result(30)
+    assert not mutex.locked()
+
+
+async def _hold_by_block(primitive: Mutex[Any] | Semaphore) -> None:
+    async with primitive:
+        await asyncio.sleep(60)
+
+
+async def _hold_by_acquisition(primitive: Mutex[Any] | Semaphore) -> None:
+    async with primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire():
+        await asyncio.sleep(60)
+
+
+async def _hold_by_guard(primitive: Mutex[Any] | Semaphore) -> None:
+    with await (primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire()):
+        await asyncio.sleep(60)
+
+
+# thread 1: inside the lock         thread 2: a coroutine that holds, or is parked, is collected
+#                                   leaves its release, or its place, there, does not block
+# leaves, and does it for thread 2
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")  # its guard goes before its release is done
+@pytest.mark.parametrize("hold", [_hold_by_block, _hold_by_acquisition, _hold_by_guard])
+@pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
+def test_a_collected_coroutine_never_blocks_on_a_lock_that_another_thread_is_inside(
+    threads: ThreadPoolExecutor, make: Callable[[], Any], hold: Callable[[Any], Any]
+) -> None:
+    """The collector may destroy coroutines in any thread, even inside another lock."""
+    primitive = make()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def stay(_: None) -> None:
+        inside.set()
+        assert go_on.wait(30)
+
+    async def begin() -> Any:
+        coroutine = hold(primitive)
+        coroutine.send(None)
+        return coroutine
+
+    holder, waiter = asyncio.run(begin()), asyncio.run(begin())
+    assert primitive.statistics().waiting == 1
+    for coroutine in (holder, waiter):
+        inside.clear()
+        go_on.clear()
+        other = threads.submit(primitive._transact, stay, None)
+        assert inside.wait(30)
+        closing = threads.submit(coroutine.close)
+        try:
+            closing.result(5)
+        finally:
+            go_on.set()
+        other.result(30)
+    assert primitive.statistics().waiting == 0
+    assert not primitive.locked()
+
+
+def test_a_warning_turned_into_an_error_releases_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """A finalizer cannot raise; the lock is free whatever became of the warning."""
+    mutex = Mutex()
+    seen: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: seen.append(unraisable.exc_type)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            mutex.try_lock()
+    finally:
+        sys.unraisablehook = hook
+    assert seen == [ResourceWarning]
+    assert not mutex.locked()
