@@ -88,7 +88,8 @@ class PlacingSynchronizer(QueuedSynchronizer):
     # Changes, inside the internal lock.
     def _occupy(self, whose: tuple[ParkerTicket, Parker]) -> bool:
         """Sleep on the place from now on. False: it was granted before."""
-        ticket, ticket._parker = whose
+        ticket, parker = whose
+        ticket._parker = parker
         return ticket.state is QUEUED
 
     def _use_up(self, ticket: Ticket) -> bool:

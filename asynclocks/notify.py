@@ -127,10 +127,10 @@ class Notify(PlacingSynchronizer):
 
     # Changes, inside the internal lock.
     def _notify(self, strategy: Strategy) -> None:
-        if strategy is NEWEST and self._tail is not self._head:
-            newest: Any = self._tail
+        oldest, newest = self._head, self._tail
+        if strategy is NEWEST and oldest is not None and newest is not None and newest is not oldest:
             self._unlink(newest)
-            self._link_before(self._head, newest)
+            self._link_before(oldest, newest)
         self._stored = strategy
 
     def _begin_generation(self, _: None) -> None:

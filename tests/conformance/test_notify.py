@@ -271,7 +271,7 @@ async def test_a_cancelled_waiter_leaves_the_line(leaving: str, cancel: Cancel) 
 
 @both_cancels
 async def test_a_notification_crossing_a_cancellation_goes_to_the_next_oldest(cancel: Cancel) -> None:
-    """notify_one's does. (trio: who is woken already keeps it.)"""
+    """notify_one's does; on trio, who is woken already keeps it."""
     notify = Notify()
     async with anyio.create_task_group() as tasks:
         waiters = Waiters(notify, tasks)
@@ -286,7 +286,7 @@ async def test_a_notification_crossing_a_cancellation_goes_to_the_next_oldest(ca
 
 @both_cancels
 async def test_a_notify_last_crossing_a_cancellation_goes_to_the_next_newest(cancel: Cancel) -> None:
-    """By the same rule. (trio: who is woken already keeps it.)"""
+    """By the same rule; on trio, who is woken already keeps it."""
     notify = Notify()
     async with anyio.create_task_group() as tasks:
         waiters = Waiters(notify, tasks)
@@ -300,7 +300,7 @@ async def test_a_notify_last_crossing_a_cancellation_goes_to_the_next_newest(can
 
 @both_cancels
 async def test_a_notification_crossing_the_last_waiters_cancellation_is_stored(cancel: Cancel) -> None:
-    """Nothing is lost. (trio: who is woken already keeps it.)"""
+    """Nothing is lost; on trio, who is woken already keeps it."""
     notify = Notify()
     async with anyio.create_task_group() as tasks:
         waiters = Waiters(notify, tasks)
@@ -344,7 +344,7 @@ async def test_an_enabled_one_that_is_cancelled_while_awaited_leaves_the_line(ca
 
 @both_cancels
 async def test_an_enabled_one_whose_wake_up_crosses_its_cancellation_forwards_it(cancel: Cancel) -> None:
-    """To the next in line. (trio: who is woken already keeps it.)"""
+    """To the next in line; on trio, who is woken already keeps it."""
     notify = Notify()
     notified = notify.notified()
     notified.enable()

@@ -28,7 +28,8 @@ from asynclocks import (
 )
 from tests.conformance.line import Cancel, both_cancels
 from tests.conformance.turns import in_turn
-from tests.support import Running, collect, on_trio, settle, spawn
+from tests.support import collect, on_trio, settle, spawn
+
 
 class Init:
     """An initializer that waits to be told how to end."""
@@ -253,7 +254,7 @@ async def test_the_turn_crossing_a_cancellation_goes_to_the_next(cancel: Cancel)
     async with anyio.create_task_group() as tasks:
 
         async def first() -> None:
-            with pytest.raises(ValueError, match="^$"):
+            with pytest.raises(ValueError, match=r"^$"):
                 await cell.get_or_init(failing)
             cancel(callers[0])  # in the same step as the hand-over
 
@@ -480,7 +481,7 @@ async def test_an_initializer_that_waits_for_its_own_cell_gets_deadlock_error(ag
 
 
 async def test_an_initializer_that_comes_back_through_another_cell_gets_deadlock_error() -> None:
-    """a's initializer needs b, whose initializer needs a."""
+    """The initializer of a needs b, whose initializer needs a."""
     a: OnceCell[Any] = OnceCell()
     b: OnceCell[Any] = OnceCell()
 
