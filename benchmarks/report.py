@@ -82,7 +82,8 @@ def _figure(figure: Figure, unit: str) -> str:
     low, high = figure.quartiles
     spread = (high - low) / 2 / figure.median if figure.median else 0.0
     value = figure.median * SCALES[unit]
-    return f"{value:,.{0 if value >= 100 else 1}f} {unit} ±{spread:.0%}"
+    digits = 0 if unit == "ns" and value >= 100 else 1
+    return f"{value:,.{digits}f} {unit} ±{spread:.0%}"
 
 
 def _target(comparison: Comparison, unit: str) -> str:

@@ -66,20 +66,36 @@ def any_order(tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
     return random.Random(len(tasks)).sample(tasks, len(tasks))
 
 
+class NoQueue:
+    """A floor: who comes first goes in, all others wait for good, each for a future of its own that nobody knows."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    async def __aenter__(self) -> None:
+        if self.held:
+            await asyncio.get_running_loop().create_future()
+        self.held = True
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.held = False
+
+
+FLOOR = "no queue at all"
 SIZES = (1_000, 4_000, 16_000)
 
 
 def cancelling(name: str, order: shapes.Order) -> Workload:
     """The cost for each waiter must not grow with the number of them; what counts is each subject against itself."""
     cases = {}
+    subjects = {name: make for name, make in ON_ASYNCIO.items() if "fast" not in name} | {FLOOR: NoQueue}
     for waiting in SIZES:
-        sized = {f"{subject}, {waiting:,}": make for subject, make in ON_ASYNCIO.items() if "fast" not in subject}
+        sized = {f"{subject}, {waiting:,}": make for subject, make in subjects.items()}
         # As many waiters in every sample, however they queue.
         cases |= over(shapes.cancelling, sized, waiting, order, operations=waiting, rounds=SIZES[-1] // waiting)
     most = f"{SIZES[-1]:,}"
     growth = [
-        Comparison(f"{subject}, {most}", f"{subject}, 1,000", 1.5 if subject in OURS else None)
-        for subject in ("asynclocks.Mutex", "asyncio.Lock", "anyio.Lock", "aiologic.Lock")
+        Comparison(f"{subject}, {most}", f"{subject}, 1,000", 1.5 if subject in OURS else None) for subject in subjects
     ]
     beside = [Comparison(f"asynclocks.Mutex, {size:,}", f"asyncio.Lock, {size:,}") for size in SIZES]
     comparisons = [*growth, *beside]
@@ -112,8 +128,9 @@ def loops_in_threads(make: shapes.Make, inside: Inside, run: Callable[..., Any],
     return max(end for _, end in spans) - min(start for start, _ in spans)
 
 
-def across_loops(name: str, inside: Inside) -> Workload:
-    cases = over(loops_in_threads, ACROSS_LOOPS, inside, operations=LOOPS)
+def across_loops(name: str, inside: Inside, rounds: int) -> Workload:
+    """Samples of many of the interpreter's thread switches (5 ms): a few more or less would show."""
+    cases = over(loops_in_threads, ACROSS_LOOPS, inside, operations=LOOPS, rounds=rounds)
     comparisons = first_against_rest(cases, aiologic_Lock=0.8)
     return Workload(f"Mutex: four loops in four threads, {name}", cases, comparisons, "threads")
 
@@ -147,8 +164,8 @@ def workloads() -> list[Workload]:
     add("convoy of 5,000 tasks, queueing included", over(shapes.gathering, ON_ASYNCIO, 5_000, operations=5_000))
     found.append(cancelling("the last first", tail_first))
     found.append(cancelling("in any order", any_order))
-    found.append(across_loops("counting", None))
-    found.append(across_loops("sleep(0) inside", partial(asyncio.sleep, 0)))
+    found.append(across_loops("counting", None, 20_000))
+    found.append(across_loops("sleep(0) inside", partial(asyncio.sleep, 0), 500))
     add("uncontended", over(shapes.uncontended, ON_TRIO), "trio", trio_Lock=1.0)
     cases = over(trio_shapes.ping_pong, ON_TRIO, 100, operations=100)
     add("ping-pong of 100 tasks", cases, "trio", trio_Lock=1.0)
