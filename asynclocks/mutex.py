@@ -10,7 +10,7 @@ import attrs
 
 from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
-from asynclocks._synchronizer import Ticket, weakly
+from asynclocks._synchronizer import WITHDRAWN, Ticket, weakly
 from asynclocks.backends import native, running, running_task, task_name, whose_turn
 from asynclocks.exceptions import TryLockError
 
@@ -86,9 +86,10 @@ class MutexGuard(Guard, Generic[T]):
 class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     """The guard of everything but ``async with mutex``."""
 
-    __slots__ = ("__weakref__", "_hold")
+    __slots__ = ("__weakref__", "_became", "_hold")
 
     _hold: Ticket
+    _became: MutexGuard[T]  # kept, or a block that this guard entered would lose it before its exit
 
     def __init__(self, hold: Ticket) -> None:
         self._hold = hold
@@ -107,7 +108,8 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
         self._mutex._value = value
 
     def _made_over(self) -> MutexGuard[T]:
-        return LooseMutexGuard(self._turn())
+        self._became = LooseMutexGuard(self._turn())
+        return self._became
 
 
 class MappedGuard(Guard, Generic[T]):
@@ -325,6 +327,9 @@ class Mutex(FreeMutex, Generic[T]):
         if self._held is ticket:
             self._held = None
             self._free.append(TOKEN)
+        condvar = ticket.request
+        if condvar is not None and ticket.state is WITHDRAWN:  # it was notified, and is gone: to the next
+            condvar._give_from_finalizer(condvar._notify_one, None)
 
     def _replace(self, old: Ticket, new: Ticket) -> None:
         self._held = new
@@ -363,7 +368,7 @@ class Mutex(FreeMutex, Generic[T]):
             return False
         if self._early is None:
             self._early = []
-        self._early.append(self._owner)
+        self._early.append(self._owner or _nobody)
         self._held = None
         self._free.append(TOKEN)
         return True
@@ -375,6 +380,28 @@ class Mutex(FreeMutex, Generic[T]):
 
     def _leave(self) -> None:
         self._give(self._end_block, running_task())
+
+    def _suspend(self, guard: MutexGuard[T]) -> None:
+        """Let go for a Condvar's wait; `_resume` follows."""
+        if isinstance(guard, LooseMutexGuard):
+            self._release(guard._hold)
+        elif self._held is guard:
+            self._held = None
+            self._free.append(TOKEN)
+
+    def _resume(self, guard: MutexGuard[T], hold: Ticket) -> None:
+        """The guard holds again, by what was granted after a Condvar's wait."""
+        hold.request = None
+        if isinstance(guard, LooseMutexGuard):
+            guard._hold = hold
+        else:
+            self._held = guard
+
+    def _forgo(self, what: tuple[MutexGuard[T], Any]) -> None:
+        """The guard will not hold again: the end of its `async with` block has nothing to release."""
+        guard, owner = what
+        if not isinstance(guard, LooseMutexGuard):
+            self._early = [*(self._early or ()), owner or _nobody]
 
     def _end_block(self, task: Any) -> None:
         early = self._early or []
@@ -395,6 +422,10 @@ class Mutex(FreeMutex, Generic[T]):
         owner = self._owning_task()
         holder = "held" if owner is None else f"held by task {task_name(owner)!r}"
         return f"{holder}, {self._waiting} waiting" if self._waiting else holder
+
+
+def _nobody() -> None:
+    """In place of a weak reference to an owner."""
 
 
 def _find_early(early: list[Any], task: Any) -> int | None:
