@@ -5,6 +5,7 @@ from __future__ import annotations
 from asynclocks._deadlock import set_deadlock_policy
 from asynclocks._guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
+from asynclocks.condvar import Condvar, CondvarStatistics
 from asynclocks.exceptions import (
     AlreadyInitializedError,
     ClosedError,
@@ -21,6 +22,7 @@ from asynclocks.exceptions import (
 from asynclocks.mutex import MappedGuard, Mutex, MutexGuard, MutexStatistics
 from asynclocks.notify import Notified, Notify, NotifyStatistics
 from asynclocks.once import LazyLock, OnceCell, OnceCellStatistics, OnceLock, once
+from asynclocks.rwlock import ReadGuard, RwLock, RwLockStatistics, UpgradableReadGuard, WriteGuard
 from asynclocks.semaphore import Permit, Semaphore, SemaphoreStatistics
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Barrier",
     "BarrierWaitResult",
     "ClosedError",
+    "Condvar",
+    "CondvarStatistics",
     "DeadlockError",
     "Guard",
     "GuardReleasedError",
@@ -46,13 +50,18 @@ __all__ = [
     "OnceCellStatistics",
     "OnceLock",
     "Permit",
+    "ReadGuard",
+    "RwLock",
+    "RwLockStatistics",
     "Semaphore",
     "SemaphoreStatistics",
     "SetError",
     "TryAcquireError",
     "TryLockError",
     "UnsupportedLoopError",
+    "UpgradableReadGuard",
     "WouldBlock",
+    "WriteGuard",
     "once",
     "set_deadlock_policy",
 ]

@@ -217,20 +217,24 @@ class QueuedSynchronizer:
         Queue, then try: what was given back without the lock (see `_hotpath`) before we stood in line is seen here,
         and who gives back later sees us.
         """
+        self._append(ticket)
+        if self._head is not ticket or not self._admit(ticket):
+            return False
+        self._unlink(ticket)
+        ticket.state = GRANTED
+        return True
+
+    def _append(self, ticket: Ticket) -> None:
+        """Queue without trying: `_transact` serves the line, and wakes who parks with this ticket."""
         ticket.state = QUEUED
         ticket.after = None
         ticket.before = tail = self._tail
         self._tail = ticket
         self._waiting += 1
-        if tail is not None:
+        if tail is None:
+            self._head = ticket
+        else:
             tail.after = ticket
-            return False
-        self._head = ticket
-        if not self._admit(ticket):
-            return False
-        self._unlink(ticket)
-        ticket.state = GRANTED
-        return True
 
     @uninterrupted
     def _stand_in_line(self, ticket: Ticket) -> bool:

@@ -38,6 +38,11 @@ class TrioParker(Ticket):
         self._sleeper = current_task()
         await wait_task_rescheduled(self._abort)
 
+    async def park_shielded(self) -> None:
+        """Park where a cancellation must wait."""
+        with trio.CancelScope(shield=True):
+            await self.park()
+
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._sleeper = None  # whoever unparks now finds nobody to reschedule
         return Abort.SUCCEEDED

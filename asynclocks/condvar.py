@@ -1,0 +1,239 @@
+"""Condvar: wait for a condition on a mutex's value (after ``parking_lot::Condvar`` and ``asyncio.Condition``).
+
+A notification moves the oldest waiter's ticket from the condvar's line to the end of the mutex's line, where it
+waits like anybody: notified first, locked first. Locks are taken in one order, the condvar's before the mutex's.
+
+What a ticket carries as its request says whether its notification is to be passed on: the condvar after
+`notify_one`, nothing after `notify_all` or a cancellation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import attrs
+
+from asynclocks._synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Ticket
+from asynclocks.backends import blocking_parker, whose_turn
+from asynclocks.backends._seam import LoopBackend
+from asynclocks.mutex import Mutex, MutexGuard
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class CondvarStatistics:
+    """A Condvar at one moment."""
+
+    waiting: int
+
+
+class Condvar(QueuedSynchronizer):
+    """Wait for a condition on a Mutex's value.
+
+    `wait` gives up the guard's mutex, waits for a notification, and holds the mutex again when it returns or
+    raises, cancelled or not; the same guard stays valid. A notification is never lost: one that reaches a
+    waiter who is cancelled goes to the next.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     inbox, arrived = Mutex([]), Condvar()
+    ...     async def reader():
+    ...         async with inbox as guard:
+    ...             await arrived.wait_while(guard, lambda messages: not messages)
+    ...             return guard.value.pop()
+    ...     async def writer():
+    ...         async with inbox as guard:
+    ...             guard.value.append("hello")
+    ...             arrived.notify_one()
+    ...     return (await asyncio.gather(reader(), writer()))[0]
+    >>> asyncio.run(main())
+    'hello'
+    """
+
+    __slots__ = ("_mutex",)
+
+    kind = "Condvar"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mutex: Mutex[Any] | None = None
+
+    async def wait(self, guard: MutexGuard[T]) -> None:
+        """Give up the mutex, wait for a notification, and hold the mutex again, whatever happens.
+
+        Only a coroutine destroyed while it is parked cannot take it back: the guard is then released.
+
+        Raises:
+            GuardReleasedError: the guard let go already.
+            ValueError: the guard is of another mutex than this condvar's first.
+        """
+        mutex = self._check(guard)
+        backend, _ = whose_turn()
+        if backend.checkpoints:
+            await backend.checkpoint_if_cancelled()
+        ticket = backend.parker()
+        try:
+            self._begin(ticket, guard, mutex)
+            error = await self._sleep(backend, ticket)
+        except GeneratorExit:
+            self._give_from_finalizer(self._destroy, (ticket, guard))
+            raise
+        mutex._resume(guard, ticket)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it refers to this frame, which refers to it
+
+    def blocking_wait(self, guard: MutexGuard[T], timeout: float | None = None) -> None:
+        """`wait` for plain threads, at most `timeout` seconds for the notification.
+
+        Raises:
+            TimeoutError: no notification came in time; the mutex is held again.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+            GuardReleasedError: the guard let go already.
+            ValueError: the guard is of another mutex than this condvar's first.
+        """
+        mutex = self._check(guard)
+        ticket = blocking_parker(f"blocking_wait() of {self}")
+        self._begin(ticket, guard, mutex)
+        error = self._sleep_blocking(ticket, timeout)
+        mutex._resume(guard, ticket)
+        if error is not None:
+            raise error
+
+    async def wait_while(self, guard: MutexGuard[T], condition: Callable[[T], bool]) -> None:
+        """`wait` again and again as long as `condition`, which is asked with the mutex held, says so."""
+        self._check(guard)
+        if not condition(guard.value):
+            backend, _ = whose_turn()
+            if backend.checkpoints:
+                await backend.checkpoint_if_cancelled()
+                await backend.cancel_shielded_checkpoint()
+            return
+        while True:
+            await self.wait(guard)
+            if not condition(guard.value):
+                return
+
+    def notify_one(self) -> bool:
+        """Wake the task that has waited longest. True if somebody was waiting."""
+        return self._transact(self._notify_one, None)
+
+    def notify_all(self) -> int:
+        """Wake everybody who waits; how many."""
+        return self._transact(self._notify_all, None)
+
+    def statistics(self) -> CondvarStatistics:
+        """How many wait for a notification."""
+        return CondvarStatistics(self._waiting)
+
+    def _check(self, guard: MutexGuard[T]) -> Mutex[T]:
+        if not isinstance(guard, MutexGuard):
+            raise TypeError(f"{self} waits with a MutexGuard, not with {guard!r}")
+        if guard.released:
+            guard._refuse()
+        mutex = guard.mutex
+        if self._mutex is None:
+            self._mutex = mutex
+        if self._mutex is not mutex:
+            raise ValueError(f"{self} belongs to {self._mutex}; use another Condvar for {mutex}")
+        return mutex
+
+    def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: Mutex[Any]) -> None:
+        """Stand in line first, then give up the mutex: whoever takes it next may notify us."""
+        self._fill_in(ticket, None, mutex._owner)
+        self._transact(self._append, ticket)
+        mutex._give(mutex._suspend, guard)
+
+    async def _sleep(self, backend: LoopBackend, ticket: Any) -> BaseException | None:
+        """Park until the mutex is ours again; what cancelled us meanwhile."""
+        error: BaseException | None = None
+        park = ticket.park
+        while ticket.state is not GRANTED:
+            try:
+                await park()
+            except GeneratorExit:
+                raise
+            except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
+                error = cancellation
+                self._give(self._give_up, ticket)
+                park = getattr(ticket, "park_shielded", None) or _between_checkpoints(backend, ticket)
+        return error
+
+    def _sleep_blocking(self, ticket: Any, timeout: float | None) -> BaseException | None:
+        error: BaseException | None = None
+        deadline = None if timeout is None else monotonic() + timeout
+        while ticket.state is not GRANTED:
+            try:
+                if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
+                    continue
+                if self._transact(self._give_up, ticket):
+                    error = TimeoutError(f"blocking_wait() of {self}: no notification within {timeout} s")
+            except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
+                error = interruption
+                self._give(self._give_up, ticket)
+            deadline = None  # from here on for the mutex
+        return error
+
+    # The engine's questions.
+    def _admit(self, ticket: Ticket) -> bool:
+        return False  # nobody enters here: a notification moves the ticket to the mutex's line
+
+    # Changes, inside the internal lock.
+    def _notify_one(self, _: None) -> bool:
+        ticket = self._head
+        if ticket is None:
+            return False
+        self._move(ticket, self)
+        return True
+
+    def _notify_all(self, _: None) -> int:
+        count = self._waiting
+        while self._head is not None:
+            self._move(self._head, None)
+        return count
+
+    def _give_up(self, ticket: Ticket) -> bool:
+        """Take the mutex back without a notification. False: one had come; it goes to the next, if it was for one."""
+        if ticket.synchronizer is self:
+            self._move(ticket, None)
+            return True
+        if ticket.request is self:
+            ticket.request = None
+            self._notify_one(None)
+        return False
+
+    def _destroy(self, what: tuple[Ticket, MutexGuard[Any]]) -> None:
+        """The waiter is gone: its guard stays released, and its place or its lock goes on."""
+        ticket, guard = what
+        if ticket.synchronizer is self:
+            self._withdraw(ticket)
+        else:  # its notification goes on too, see Mutex._retract
+            ticket.synchronizer._give_from_finalizer(ticket.synchronizer._withdraw, ticket)
+        guard.mutex._give_from_finalizer(guard.mutex._forgo, (guard, ticket.owner))
+
+    def _move(self, ticket: Ticket, request: Condvar | None) -> None:
+        mutex = self._mutex
+        assert mutex is not None
+        self._unlink(ticket)
+        ticket.synchronizer = mutex
+        ticket.request = request
+        mutex._give(mutex._append, ticket)
+
+    def _describe(self) -> str:
+        return f"{self._waiting} waiting"
+
+
+def _between_checkpoints(backend: LoopBackend, ticket: Any) -> Callable[[], Any]:
+    """Park on a loop that cannot shield: it may raise at once each time, and must not be starved by that."""
+
+    async def park() -> None:
+        await backend.cancel_shielded_checkpoint()
+        if ticket.state is QUEUED:
+            await ticket.park()
+
+    return park
