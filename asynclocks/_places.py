@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
-from asynclocks._synchronizer import GRANTED, QUEUED, RELEASED, QueuedSynchronizer, Ticket
+from asynclocks._synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
 from asynclocks.backends import whose_turn
-from asynclocks.backends._seam import Parker, ParkerTicket
+from asynclocks.backends._seam import Parker, uninterrupted
 
 
-class _Nobody:
-    """The parker of a place that nobody sleeps on yet: whoever comes to sleep looks first."""
+class PlaceTicket(Ticket):
+    """The ticket of a place: it wakes whoever came to sleep on it."""
 
-    async def park(self) -> None:
-        raise NotImplementedError
+    __slots__ = ("sleeper",)
+
+    def __init__(self) -> None:
+        self.sleeper: Parker | None = None
 
     def unpark(self) -> bool:
-        return True
-
-
-_NOBODY = _Nobody()
+        return self.sleeper is None or self.sleeper.unpark()
 
 
 class Place:
-    """A place in the line before anybody sleeps on it; await it with `PlacingSynchronizer._await_place`.
+    """A place in the line before anybody sleeps on it; sleep on it with `PlacingSynchronizer._sleep`.
 
     Given up with its last reference: what it was granted and nobody used goes on.
     """
@@ -31,7 +31,7 @@ class Place:
     __slots__ = ("ticket",)
 
     def __init__(self, synchronizer: PlacingSynchronizer, request: Any) -> None:
-        self.ticket: ParkerTicket = synchronizer._fill_in(ParkerTicket(_NOBODY), request, None)
+        self.ticket: PlaceTicket = synchronizer._fill_in(PlaceTicket(), request, None)
         synchronizer._stand_in_line(self.ticket)
 
     def used_up(self) -> bool:
@@ -68,28 +68,45 @@ class PlacingSynchronizer(QueuedSynchronizer):
             before.after = ticket
         self._waiting += 1
 
-    async def _await_place(self, place: Place) -> None:
-        """Wait until `place` is granted. Cancelled, it is given up."""
-        ticket = place.ticket
+    @uninterrupted
+    def _sleep(self, request: Any, place: Place | None) -> Generator[Any, Any, None]:
+        """Wait until `request`, or `place` that joined before, is admitted. Cancelled, it is given up.
+
+        `_acquire` untracked, for what an ``__await__`` returns: a generator spares it a coroutine and its wrapper.
+        """
+        ticket: Any = None if place is None else place.ticket
         try:
             backend, _ = whose_turn()
             if backend.checkpoints:
-                await backend.checkpoint_if_cancelled()
+                yield from backend.checkpoint_if_cancelled().__await__()
             parker = backend.parker()
-            if not self._transact(self._occupy, (ticket, parker)) and backend.checkpoints:
-                await backend.cancel_shielded_checkpoint()
-            while ticket.state is QUEUED:
-                await parker.park()
+            if ticket is None:
+                ticket = parker
+                ticket.synchronizer = self
+                ticket.request = request
+                ticket.owner = None
+                ticket.state = WITHDRAWN  # until it joins
+                admitted = self._stand_in_line(ticket)
+            else:
+                admitted = not self._transact(self._occupy, (ticket, parker))
+            if not admitted:
+                yield from parker.park().__await__()
+                while ticket.state is QUEUED:  # a park may return without reason
+                    yield from parker.park().__await__()
+            elif backend.checkpoints:
+                yield from backend.cancel_shielded_checkpoint().__await__()
         except BaseException as error:
-            self._abandon(ticket, error)
+            if ticket is not None:
+                self._abandon(ticket, error)
             raise
-        place.used_up()
+        if place is not None:
+            place.used_up()
 
     # Changes, inside the internal lock.
-    def _occupy(self, whose: tuple[ParkerTicket, Parker]) -> bool:
+    def _occupy(self, whose: tuple[PlaceTicket, Parker]) -> bool:
         """Sleep on the place from now on. False: it was granted before."""
         ticket, parker = whose
-        ticket._parker = parker
+        ticket.sleeper = parker
         return ticket.state is QUEUED
 
     def _use_up(self, ticket: Ticket) -> bool:

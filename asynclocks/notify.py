@@ -167,10 +167,7 @@ class Notified(Awaitable[None]):
             raise RuntimeError(f"{self!r}: it can be awaited once; ask for a new one with notified()")
         self._stage = AWAITED
         try:
-            if stage is CREATED:
-                yield from self._notify._acquire(self._generation, tracked=False).__await__()
-            else:
-                yield from self._notify._await_place(self._place).__await__()
+            yield from self._notify._sleep(self._generation, None if stage is CREATED else self._place)
         except BaseException:
             self._stage = CANCELLED
             raise

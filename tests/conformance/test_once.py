@@ -360,6 +360,37 @@ async def test_a_waiter_does_not_keep_an_initializer_out() -> None:
     assert [task.result for task in (caller, *waiters)] == ["second"] * 3
 
 
+async def test_initializers_stay_in_order_among_those_who_only_wait() -> None:
+    """However they came between each other."""
+    cell: OnceCell[str] = OnceCell()
+    ran: list[int] = []
+    go = anyio.Event()
+
+    def failing(number: int) -> Callable[[], Awaitable[str]]:
+        async def init() -> str:
+            await go.wait()
+            ran.append(number)
+            raise ValueError
+
+        return partial(cell.get_or_init, init)
+
+    async with anyio.create_task_group() as tasks:
+        callers = await in_turn(
+            tasks, failing(0), cell.wait, failing(1), failing(2), cell.wait, failing(3), partial(cell.get_or_init, str)
+        )
+        go.set()
+    assert ran == [0, 1, 2, 3]
+    assert [isinstance(caller.exception, ValueError) for caller in callers] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
 @both_cancels
 @pytest.mark.parametrize("leaving", [0, 1, 2])
 async def test_a_cancelled_waiter_leaves_nothing_behind(leaving: int, cancel: Cancel) -> None:
