@@ -16,7 +16,7 @@ import pytest
 
 from asynclocks import Acquisition, Mutex, Semaphore, UnsupportedLoopError
 from tests.conformance.line import Cancel, both_cancels
-from tests.support import Running, collect, on_trio, settle, spawn
+from tests.support import collect, on_trio, settle, spawn
 
 Ask = Callable[[], tuple[Acquisition[Any], Callable[[], bool]]]  # an acquisition, and whether its lock is held
 
@@ -396,15 +396,13 @@ async def test_a_cancellation_that_crosses_a_grant_is_not_lost(
 async def test_all_waiters_cancelled_with_their_holder_leave_nothing(make: Callable[[], Any], take: WayIn) -> None:
     """A task group that ends takes its whole line along."""
     primitive = make()
-    running: list[Running[Any]] = []
 
     async def work() -> None:
         (await take(primitive))()
 
     async with anyio.create_task_group() as tasks:
         async with primitive:
-            for _ in range(10):
-                running.append(spawn(tasks, work))
+            running = [spawn(tasks, work) for _ in range(10)]
             await settle()
             for one in running:
                 one.cancel()
@@ -459,16 +457,16 @@ async def test_waiting_does_not_keep_a_primitive_alive_that_nobody_else_has(make
     if isinstance(primitive, Mutex):
         primitive.acquire_nowait()
     gone = weakref.ref(primitive)
-    wait = primitive.lock_owned if isinstance(primitive, Mutex) else primitive.acquire
+    wait_in_vain = primitive.lock_owned if isinstance(primitive, Mutex) else primitive.acquire
     async with anyio.create_task_group() as tasks:
 
         async def work() -> None:
-            await wait()
+            await wait_in_vain()
 
         running = spawn(tasks, work)
         await settle()
         running.cancel()
         await settle()
-    del primitive, wait, running, work, tasks
+    del primitive, wait_in_vain, running, work, tasks
     collect()
     assert gone() is None
