@@ -10,7 +10,8 @@ The only file that asks sniffio.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -91,6 +92,21 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
     _choose_hint(_no_hint if name == _ASYNCIO else _checked_hint)
 
 
+@contextmanager
+def pretend(name: str, make: Callable[[], LoopBackend]) -> Iterator[None]:
+    """Let this thread be in a loop called `name`, for `asynclocks.testing`. No task of asyncio's may be running here.
+
+    Not `register_backend`: that would make the hint of asyncio's running task (below) look twice ever after.
+    """
+    if name not in _backends:
+        _adopt(name, make())
+    outside, _thread_local.name = _thread_local.name, name
+    try:
+        yield
+    finally:
+        _thread_local.name = outside
+
+
 def current_backend() -> Backend:
     """The backend of the loop that runs here.
 
@@ -164,7 +180,10 @@ def _resolve(name: str) -> tuple[Backend, LoopBackend]:
     except KeyError:
         if name not in _factories:
             _refuse(name)
-    backend = _factories[name]()
+    return _adopt(name, _factories[name]())
+
+
+def _adopt(name: str, backend: Backend) -> tuple[Backend, LoopBackend]:
     made = (backend, backend if isinstance(backend, LoopBackend) else ForeignBackend(backend))
     made = _backends.setdefault(name, made)  # two threads may meet a loop first at once
     _engines[name] = made[1]
