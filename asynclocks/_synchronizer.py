@@ -322,7 +322,7 @@ class QueuedSynchronizer:
         ticket: Any = backend.parker()
         ticket.synchronizer = self
         ticket.request = request
-        ticket.owner = (ref(task) if backend is native else weakly(task)) if tracked else None
+        ticket.owner = weakly(task) if tracked else None
         admitted = self._stand_in_line(ticket)
         waits = None
         try:
@@ -330,7 +330,7 @@ class QueuedSynchronizer:
                 if backend.checkpoints:
                     await backend.cancel_shielded_checkpoint()
                 return ticket
-            if self._followed:
+            if self._followed and task is not None:  # a callback may drive a coroutine, in no task
                 waits = backend.waits(task)
                 self._note(backend, task, ticket, waits)
             await ticket.park()
@@ -441,6 +441,8 @@ def weakly(task: Any) -> Any:
     Never a strong reference: a task that is parked in a closed loop is destroyed, and its locks with it freed,
     only if nothing keeps it.
     """
+    if task is None:
+        return None
     try:
         return ref(task)
     except TypeError:  # somebody's own loop may call its tasks by numbers

@@ -1,0 +1,311 @@
+"""Condvar: no notification is lost, and `wait` ends with the mutex held, whatever happens."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio.abc import TaskGroup
+
+from asynclocks import Condvar, GuardReleasedError, Mutex, MutexGuard
+from tests.conformance.line import Cancel, both_cancels
+from tests.support import Running, collect, on_trio, settle, spawn
+
+
+class Waiters:
+    """Tasks that wait with a condvar, in the order in which they came back."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.tasks = tasks
+        self.mutex = Mutex(0, name="m")
+        self.condvar = Condvar()
+        self.log: list[str] = []  # "a" came back, "a!" was cancelled; both with the mutex held
+
+    async def add(self, name: str, *, loose: bool = False) -> Running[None]:
+        async def wait(guard: MutexGuard[int]) -> None:
+            outcome = name + "!"
+            try:
+                await self.condvar.wait(guard)
+                outcome = name
+            finally:
+                assert not guard.released
+                assert self.mutex.locked()
+                guard.value += 1
+                self.log.append(outcome)
+
+        async def run() -> None:
+            if loose:
+                with await self.mutex.lock() as guard:
+                    await wait(guard)
+            else:
+                async with self.mutex as guard:
+                    await wait(guard)
+
+        task = spawn(self.tasks, run)
+        await settle()
+        return task
+
+
+async def some_passes() -> None:
+    """In place of `settle` beside a task in a cancelled scope: on asyncio anyio cancels it again in every pass."""
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+
+
+guards = pytest.mark.parametrize("loose", [False, True], ids=["block", "loose"])
+
+
+@guards
+async def test_the_oldest_waiter_is_woken_first(loose: bool) -> None:
+    """And the mutex is free while they wait."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        for name in "abc":
+            await waiters.add(name, loose=loose)
+        assert not waiters.mutex.locked()
+        assert waiters.condvar.statistics().waiting == 3
+        assert waiters.condvar.notify_one() is True
+        await settle()
+        assert waiters.log == ["a"]
+        assert waiters.condvar.notify_all() == 2
+        await settle()
+        assert waiters.log == ["a", "b", "c"]
+        assert not waiters.mutex.locked()
+        assert waiters.mutex.into_inner() == 3
+
+
+async def test_nobody_waiting_is_said_so_and_nothing_is_stored() -> None:
+    """A later waiter waits."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        assert waiters.condvar.notify_one() is False
+        assert waiters.condvar.notify_all() == 0
+        await waiters.add("a")
+        assert waiters.log == []
+        waiters.condvar.notify_one()
+
+
+async def test_a_notified_waiter_joins_the_mutexs_line_at_once() -> None:
+    """Notified first, locked first: before who comes after the notification, after who came before it."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        await waiters.add("a")
+
+        async def lock(name: str) -> None:
+            async with waiters.mutex:
+                waiters.log.append(name)
+
+        async with waiters.mutex:
+            spawn(tasks, lock, "before")
+            await settle()
+            waiters.condvar.notify_one()
+            spawn(tasks, lock, "after")
+            await settle()
+            assert waiters.mutex.statistics().waiting == 3
+        await settle()
+        assert waiters.log == ["before", "a", "after"]
+
+
+@guards
+@both_cancels
+async def test_a_cancelled_waiter_holds_the_mutex_again(cancel: Cancel, loose: bool) -> None:
+    """It has to wait for it like anybody, and raises then."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a", loose=loose)
+        async with waiters.mutex:
+            cancel(task)
+            await some_passes()
+            assert not task.done
+        await settle()
+        assert task.cancelled
+        assert waiters.log == ["a!"]
+        assert not waiters.mutex.locked()
+        assert waiters.condvar.statistics().waiting == 0
+
+
+@guards
+@both_cancels
+async def test_a_cancellation_during_the_relocking_waits_for_the_mutex(cancel: Cancel, loose: bool) -> None:
+    """And the notification, which it did not use, goes to the next.
+
+    notifier: locks, notify_one  → a is in the mutex's line
+                                                              a: cancelled, and once more
+    notifier: unlocks            → a raises with the mutex held; b is notified
+    """
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a", loose=loose)
+        await waiters.add("b", loose=loose)
+        async with waiters.mutex:
+            waiters.condvar.notify_one()
+            await settle()
+            cancel(task)
+            await some_passes()
+            cancel(task)
+            await some_passes()
+            assert waiters.log == []
+        await settle()
+        assert task.cancelled
+        assert waiters.log == ["a!", "b"]
+        assert not waiters.mutex.locked()
+
+
+@both_cancels
+async def test_a_notification_that_crosses_a_cancellation_is_not_lost(cancel: Cancel) -> None:
+    """Either the waiter gets it, or the next one does.
+
+    notify_one → a is granted the free mutex
+                                                a: cancelled in the same tick
+    """
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        await waiters.add("b")
+        waiters.condvar.notify_one()
+        cancel(task)
+        await settle()
+        assert waiters.log in (["a!", "b"], ["a"])
+        waiters.condvar.notify_all()
+        await settle()
+        assert not waiters.mutex.locked()
+
+
+@both_cancels
+async def test_a_cancellation_just_before_the_notification_leaves_it_to_the_next(cancel: Cancel) -> None:
+    """A waiter that is cancelled already but has not run yet does not swallow it."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        await waiters.add("b")
+        cancel(task)
+        waiters.condvar.notify_one()
+        await settle()
+        assert waiters.log == ["a!", "b"]
+
+
+async def test_wait_while_asks_with_the_mutex_held() -> None:
+    """It comes back when the condition no longer holds, and does not wait if it never did."""
+    mutex, condvar = Mutex(0), Condvar()
+    async with anyio.create_task_group() as tasks:
+
+        async def consumer() -> int:
+            async with mutex as guard:
+                await condvar.wait_while(guard, lambda value: value < 2)
+                return guard.value
+
+        consuming = spawn(tasks, consumer)
+        for _ in range(2):
+            await settle()
+            assert not consuming.done
+            async with mutex as guard:
+                guard.value += 1
+                condvar.notify_one()
+        await settle()
+        assert consuming.result == 2
+        again = spawn(tasks, consumer)
+        await settle()
+        assert again.result == 2
+
+
+async def test_a_raising_condition_leaves_the_mutex_held() -> None:
+    """The exception goes to the caller."""
+    mutex, condvar = Mutex(0), Condvar()
+
+    def broken(value: int) -> bool:
+        raise KeyError(value)
+
+    async with mutex as guard:
+        with pytest.raises(KeyError):
+            await condvar.wait_while(guard, broken)
+        assert not guard.released
+    assert not mutex.locked()
+
+
+async def test_one_condvar_belongs_to_one_mutex() -> None:
+    """Another one's guard is refused, and stays as it was."""
+    condvar, first, second = Condvar(), Mutex(0), Mutex(0)
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            async with first as guard:
+                await condvar.wait(guard)
+
+        spawn(tasks, wait)
+        await settle()
+        async with second as guard:
+            with pytest.raises(ValueError, match="another Condvar"):
+                await condvar.wait(guard)
+            assert not guard.released
+        condvar.notify_one()
+
+
+async def test_a_released_guard_cannot_wait() -> None:
+    """GuardReleasedError, at once."""
+    mutex, condvar = Mutex(0), Condvar()
+    guard = await mutex.lock()
+    guard.release()
+    with pytest.raises(GuardReleasedError):
+        await condvar.wait(guard)
+    with pytest.raises(TypeError):
+        await condvar.wait("no guard")  # type: ignore[arg-type]
+
+
+async def test_the_relock_is_exempt_from_deadlock_detection() -> None:
+    """It cannot be refused, so neither it nor who closes a circle with it gets DeadlockError."""
+    mutex, other, condvar = Mutex(0), Mutex(0), Condvar()
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            async with other, mutex as guard:
+                await condvar.wait(guard)
+
+        waiting = spawn(tasks, wait)
+        await settle()
+        async with mutex:
+            condvar.notify_one()
+            await settle()
+            with anyio.move_on_after(0.01) as scope:
+                await other.acquire()
+        await settle()
+        assert scope.cancelled_caught
+        assert waiting.done
+
+
+@pytest.mark.parametrize("notified", [False, True])
+@guards
+async def test_a_waiter_destroyed_while_parked_releases_its_guard(loose: bool, notified: bool) -> None:
+    """A coroutine that is closed cannot take the mutex back; a notification it had goes on."""
+    if on_trio():
+        return  # trio's tasks are never destroyed while they are parked
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        mutex, condvar = waiters.mutex, waiters.condvar
+
+        async def wait() -> None:
+            if loose:
+                with await mutex.lock() as guard:
+                    await condvar.wait(guard)
+            else:
+                async with mutex as guard:
+                    await condvar.wait(guard)
+
+        coroutine = wait().__await__()
+        next(coroutine)
+        await waiters.add("b")
+        if notified:
+            condvar.notify_one()
+        coroutine.close()  # type: ignore[attr-defined]
+        collect()
+        await settle()
+        assert waiters.log == (["b"] if notified else [])
+        assert not mutex.locked()
+        async with mutex:
+            pass
+        assert not mutex.locked()
+        condvar.notify_all()
+
+
+def test_its_repr_says_how_many_wait() -> None:
+    """Nobody, here."""
+    assert repr(Condvar()).endswith("0 waiting>")
