@@ -21,7 +21,7 @@ Invariants, whenever the internal lock is free:
 The lock is re-entrant only to notice re-entry: the collector may run a finalizer that gives a guard back, or a
 signal handler may run, while this thread is inside. Then `_busy` is set, the change is put into `_deferred`, and
 the thread performs it on leaving. A finalizer also must not block, or two threads inside two locks could wait
-for each other: `_transact_from_finalizer` leaves its change to whoever is inside.
+for each other: `_give_from_finalizer` leaves its change to whoever is inside.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class QueuedSynchronizer:
         """Serve the line after something came back without the lock (see `_hotpath`)."""
         lock = self._lock
         if not lock.acquire(False):
-            if _collected():
+            if being_closed():
                 self._deferred.append((self._serve_only, None))
                 self._catch_up()
                 return
@@ -138,7 +138,7 @@ class QueuedSynchronizer:
 
     def _give(self, change: Callable[[A], object], argument: A) -> bool:
         """`_transact` for a change that gives something back and must not be refused. False: the change says no."""
-        if _collected():
+        if being_closed():
             self._give_from_finalizer(change, argument)
             return True
         try:
@@ -430,7 +430,7 @@ class QueuedSynchronizer:
         raise TypeError(f"cannot pickle or copy {self}: tasks of this process wait for it; pass the object itself")
 
 
-def _collected() -> bool:
+def being_closed() -> bool:
     """Is a coroutine being closed? Perhaps it is the collector that destroys it: then this is a finalizer."""
     return isinstance(sys.exception(), GeneratorExit)
 

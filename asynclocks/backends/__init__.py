@@ -132,7 +132,7 @@ def running_task() -> Hashable | None:
     """The running task, None where there is none. For calls that need no loop but like to know."""
     try:
         return running()[1]
-    except UnsupportedLoopError:
+    except RuntimeError:  # no loop, or none of its tasks: its name leaked into this thread, or no task is in its step
         return None
 
 
@@ -171,7 +171,7 @@ def _sniff() -> str | None:
 
 
 def _trio_runs() -> bool:
-    return "trio" in sys.modules and bool(import_module("asynclocks.backends.trio").running())
+    return sys.modules.get("trio") is not None and bool(import_module("asynclocks.backends.trio").running())
 
 
 def _resolve(name: str) -> tuple[Backend, LoopBackend]:
