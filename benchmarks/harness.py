@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+SLACK = 0.03  # what two ways to average may differ by
 MOST_ROUNDS = 1_000_000  # however fast something claims to be
 
 
@@ -102,6 +103,13 @@ class Outcome:
     def ratio_quartiles(self, comparison: Comparison) -> tuple[float, float]:
         """Of the ratios within each round, where both were measured side by side."""
         return _quartiles([ours / theirs for ours, theirs in self._pairs(comparison)])
+
+    def steady(self, comparison: Comparison) -> bool:
+        """Do the ratio of the medians and the ratios within the rounds agree? On a busy machine they may not."""
+        if comparison.peer is None:
+            return True
+        low, high = self.ratio_quartiles(comparison)
+        return low * (1 - SLACK) <= self.ratio(comparison) <= high * (1 + SLACK)
 
     def reached(self, comparison: Comparison) -> bool | None:
         """Was the target reached? None: there is none."""

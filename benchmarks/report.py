@@ -74,8 +74,8 @@ def _row(outcome: Outcome, comparison: Comparison) -> tuple[str, ...]:
         low, high = outcome.ratio_quartiles(comparison)
         ratio = f"{outcome.ratio(comparison):.2f} ({low:.2f} to {high:.2f})"
     ours = _figure(outcome.figures[comparison.subject], unit)
-    verdict = VERDICTS[outcome.reached(comparison)]
-    return comparison.subject, ours, against, theirs, ratio, _target(comparison, unit), verdict
+    verdict = VERDICTS[outcome.reached(comparison)] + ("" if outcome.steady(comparison) else " (unsteady)")
+    return comparison.subject, ours, against, theirs, ratio, _target(comparison, unit), verdict.strip()
 
 
 def _figure(figure: Figure, unit: str) -> str:
@@ -122,6 +122,7 @@ def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
                 "ratio_quartiles": outcome.ratio_quartiles(comparison) if comparison.peer else None,
                 "factor": comparison.factor,
                 "extra": comparison.extra if comparison.has_target else None,
+                "steady": outcome.steady(comparison),
                 "reached": outcome.reached(comparison),
             }
             for comparison in workload.comparisons
