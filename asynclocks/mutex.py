@@ -10,7 +10,7 @@ import attrs
 
 from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
-from asynclocks._synchronizer import WITHDRAWN, Ticket, weakly
+from asynclocks._synchronizer import WITHDRAWN, Ticket, being_closed, weakly
 from asynclocks.backends import native, running, running_task, task_name, whose_turn
 from asynclocks.exceptions import TryLockError
 
@@ -379,7 +379,7 @@ class Mutex(FreeMutex, Generic[T]):
         return self._give(self._drop, guard)
 
     def _leave(self) -> None:
-        self._give(self._end_block, running_task())
+        self._give(self._end_block, (running_task(), being_closed()))
 
     def _suspend(self, guard: MutexGuard[T]) -> None:
         """Let go for a Condvar's wait; `_resume` follows."""
@@ -403,9 +403,14 @@ class Mutex(FreeMutex, Generic[T]):
         if not isinstance(guard, LooseMutexGuard):
             self._early = [*(self._early or ()), owner or _nobody]
 
-    def _end_block(self, task: Any) -> None:
+    def _end_block(self, leaver: tuple[Any, bool]) -> None:
+        task, closed = leaver
         early = self._early or []
         entered = isinstance(self._held, Guard)
+        owners = [*early, *([self._owner] if entered and self._owner is not None else ())]
+        if closed and any(owner() is None for owner in owners):
+            # Perhaps the collector ends the block of a task that is gone, in the middle of the running one.
+            task = None
         mine = entered and self._owner is not None and self._owner() is task
         done = None if mine else _find_early(early, task)
         if done is None and entered:
