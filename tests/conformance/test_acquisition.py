@@ -450,6 +450,10 @@ async def test_a_waiter_can_be_shielded(make: Callable[[], Any], take: WayIn) ->
     assert not primitive.locked()
 
 
+async def _wait_in_vain(primitive: Any) -> None:
+    await (primitive.lock_owned() if isinstance(primitive, Mutex) else primitive.acquire())
+
+
 @pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(0)], ids=["mutex", "semaphore"])
 async def test_waiting_does_not_keep_a_primitive_alive_that_nobody_else_has(make: Callable[[], Any]) -> None:
     """What was waited for in vain is garbage with its waiters' end."""
@@ -457,16 +461,11 @@ async def test_waiting_does_not_keep_a_primitive_alive_that_nobody_else_has(make
     if isinstance(primitive, Mutex):
         primitive.acquire_nowait()
     gone = weakref.ref(primitive)
-    wait_in_vain = primitive.lock_owned if isinstance(primitive, Mutex) else primitive.acquire
     async with anyio.create_task_group() as tasks:
-
-        async def work() -> None:
-            await wait_in_vain()
-
-        running = spawn(tasks, work)
+        running = spawn(tasks, _wait_in_vain, primitive)
         await settle()
         running.cancel()
         await settle()
-    del primitive, wait_in_vain, running, work, tasks
+    del primitive, running, tasks
     collect()
     assert gone() is None

@@ -1,0 +1,1051 @@
+"""What only asyncio can do to a lock: its own cancel, eager tasks, futures of acquisitions, loops that are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import sniffio
+import trio
+import trio.testing
+
+from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore, UnsupportedLoopError
+from tests.support import collect
+
+Primitive = Any  # a Mutex or a Semaphore of one permit
+
+
+def take_now(primitive: Primitive) -> Any:
+    return primitive.try_lock() if isinstance(primitive, Mutex) else primitive.try_acquire()
+
+
+async def by_block(primitive: Primitive) -> None:
+    async with primitive:
+        pass
+
+
+async def by_await(primitive: Primitive) -> None:
+    with await (primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire()):
+        pass
+
+
+async def by_acquisition_block(primitive: Primitive) -> None:
+    async with primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire():
+        pass
+
+
+async def by_spelling(primitive: Primitive) -> None:
+    if isinstance(primitive, Mutex):
+        await primitive.acquire()
+        primitive.release()
+    else:
+        await by_await(primitive)
+
+
+every_way = pytest.mark.parametrize("work", [by_block, by_await, by_acquisition_block, by_spelling])
+both = pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
+
+
+async def passes(count: int = 3) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def untouched(primitive: Primitive) -> bool:
+    return not primitive.locked() and primitive.statistics().waiting == 0
+
+
+def with_loop(main: Callable[[], Awaitable[Any]], *, close: bool = True) -> asyncio.AbstractEventLoop:
+    """Run `main` on a loop that is then closed as it stands: whatever is parked there stays parked."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        if close:
+            loop.close()
+    return loop
+
+
+@pytest.fixture
+def abandoning() -> Iterator[None]:
+    """Tasks of closed loops are destroyed while pending here, and asyncio says so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+        yield
+        collect()
+
+
+# --- task.cancel()
+
+
+@both
+@every_way
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_cancelled_before_its_first_step_a_task_takes_nothing(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
+) -> None:
+    """It never began."""
+    primitive = make()
+    task = asyncio.ensure_future(work(primitive))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert untouched(primitive)
+
+
+# holder                 task: queued
+# task.cancel()
+# task.cancel()
+#                        raises once
+@both
+@every_way
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_cancelled_twice_in_one_tick_a_waiter_leaves_once(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
+) -> None:
+    """A second cancel changes nothing."""
+    primitive = make()
+    with take_now(primitive):
+        task = asyncio.ensure_future(work(primitive))
+        await passes()
+        assert primitive.statistics().waiting == 1
+        task.cancel()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert primitive.statistics().waiting == 0
+    assert untouched(primitive)
+
+
+# holder                 task: queued           next: queued
+# gives back: task's
+# task.cancel()
+#                        raises: next's
+#                                               runs
+@both
+@every_way
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_cancelled_in_the_tick_of_its_wake_up_a_waiter_passes_the_grant_on(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
+) -> None:
+    """The future has its result, and the task raises all the same."""
+    primitive = make()
+    guard = take_now(primitive)
+    task, following = asyncio.ensure_future(work(primitive)), None
+    await passes()
+    following = asyncio.ensure_future(work(primitive))
+    await passes()
+    guard.release()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(following, 10)
+    assert untouched(primitive)
+
+
+# holder                 task: queued           next: queued
+# gives back: task's
+# (one pass later: the task is due)
+# task.cancel()
+#                        raises, or has it
+#                                               runs
+@both
+@every_way
+@pytest.mark.parametrize("delay", range(5))
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_cancelled_at_any_moment_after_its_wake_up_nothing_is_lost(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]], delay: int
+) -> None:
+    """Any number of passes between the grant and the cancellation."""
+    primitive = make()
+    guard = take_now(primitive)
+    tasks = [asyncio.ensure_future(work(primitive)) for _ in range(3)]
+    await passes()
+    asyncio.get_running_loop().call_soon(guard.release)
+    await passes(delay)
+    tasks[0].cancel()
+    await asyncio.wait(tasks, timeout=10)
+    assert all(task.done() for task in tasks)
+    assert not tasks[1].cancelled()
+    assert not tasks[2].cancelled()
+    assert untouched(primitive)
+
+
+# holder                 task: queued           next: queued
+# task.cancel()
+# gives back: next's
+#                        raises
+#                                               runs
+@both
+@every_way
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_grant_skips_nobody_when_the_cancellation_came_first(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
+) -> None:
+    """The waiter is still in line when it is granted, and passes on what it cannot use."""
+    primitive = make()
+    guard = take_now(primitive)
+    task = asyncio.ensure_future(work(primitive))
+    await passes()
+    following = asyncio.ensure_future(work(primitive))
+    await passes()
+    task.cancel()
+    guard.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(following, 10)
+    assert untouched(primitive)
+
+
+@both
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_every_one_of_the_granted_may_be_cancelled(make: Callable[[], Primitive]) -> None:
+    """The grant wanders down a line in which everybody is being cancelled, and comes home."""
+    primitive = make()
+    guard = take_now(primitive)
+    tasks = [asyncio.ensure_future(by_block(primitive)) for _ in range(50)]
+    await passes()
+    guard.release()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=10)
+    assert all(task.cancelled() for task in tasks)
+    assert untouched(primitive)
+
+
+@both
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_task_that_swallows_its_cancellation_may_wait_again(make: Callable[[], Primitive]) -> None:
+    """At the end of the line."""
+    primitive = make()
+    log: list[str] = []
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                async with primitive:
+                    log.append("stubborn")
+                    return
+            except asyncio.CancelledError:
+                log.append("no")
+
+    async def other() -> None:
+        async with primitive:
+            log.append("other")
+
+    guard = take_now(primitive)
+    first = asyncio.ensure_future(stubborn())
+    await passes()
+    second = asyncio.ensure_future(other())
+    await passes()
+    first.cancel()
+    await passes()
+    guard.release()
+    await asyncio.wait([first, second], timeout=10)
+    assert log == ["no", "other", "stubborn"]
+    assert untouched(primitive)
+
+
+@both
+@every_way
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_cancelled_task_that_need_not_wait_is_cancelled_later(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
+) -> None:
+    """An uncontended acquisition does not yield, so the cancellation comes at the next wait."""
+    primitive = make()
+    log: list[str] = []
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await work(primitive)
+        log.append("took and gave it back")
+        await asyncio.sleep(0)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.ensure_future(run())
+    assert log == ["took and gave it back"]
+    assert untouched(primitive)
+
+
+# large: queued for 3      small: queued for 1
+# granted, then cancelled
+# raises: small's
+#                          runs
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_large_grant_that_is_passed_on_serves_the_small_ones() -> None:
+    """All of its permits go on."""
+    semaphore = Semaphore(3)
+    permit = semaphore.try_acquire(3)
+    large = asyncio.ensure_future(semaphore.acquire(3))
+    await passes()
+    small = [asyncio.ensure_future(semaphore.acquire()) for _ in range(2)]
+    await passes()
+    permit.release()
+    large.cancel()
+    permits = await asyncio.wait_for(asyncio.gather(*small), 10)
+    assert large.cancelled()
+    assert semaphore.available_permits == 1
+    for one in permits:
+        one.release()
+    assert semaphore.available_permits == 3
+
+
+# closer                   task: queued
+# close(): told
+# task.cancel()
+#                          raises CancelledError
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_task_cancelled_in_the_tick_of_the_close_passes_nothing_on() -> None:
+    """There was nothing granted."""
+    semaphore = Semaphore(0)
+    task = asyncio.ensure_future(by_block(semaphore))
+    await passes()
+    semaphore.close()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert semaphore.available_permits == 0
+    with pytest.raises(ClosedError):
+        await semaphore.acquire()
+
+
+# --- eager tasks
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+@pytest.mark.loops("asyncio-eager")
+async def test_an_eager_task_takes_the_lock_before_its_creator_s_next_line() -> None:
+    """It is the owner, not its creator."""
+    mutex = Mutex()
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        async with mutex:
+            await leave.wait()
+
+    task = asyncio.create_task(hold(), name="eager")
+    assert mutex.statistics().owner == "eager"
+    waiting = asyncio.create_task(by_block(mutex), name="waiting")
+    assert mutex.statistics().waiting == 1
+    leave.set()
+    await asyncio.wait([task, waiting], timeout=10)
+    assert untouched(mutex)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+@pytest.mark.loops("asyncio-eager")
+async def test_an_eager_task_that_waits_for_its_creator_s_lock_is_no_deadlock() -> None:
+    """They are two tasks, though one runs inside the other's step."""
+    mutex = Mutex()
+    async with mutex:
+        task = asyncio.create_task(by_block(mutex))
+        assert mutex.statistics().waiting == 1
+        with pytest.raises(DeadlockError):
+            await mutex.lock()
+    await asyncio.wait_for(task, 10)
+    assert untouched(mutex)
+
+
+# --- futures of acquisitions
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_gather_and_ensure_future_take_acquisitions() -> None:
+    """An Acquisition is an awaitable like any other."""
+    mutex, semaphore = Mutex(), Semaphore(3)
+    guard, permit = await asyncio.gather(mutex.lock(), semaphore.acquire(2))
+    assert mutex.locked()
+    assert semaphore.available_permits == 1
+    guard.release()
+    permit.release()
+    with await asyncio.ensure_future(mutex.lock()):
+        assert mutex.locked()
+    assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_create_task_does_not_take_acquisitions() -> None:
+    """They are no coroutines; the one that was dropped says so."""
+    mutex = Mutex()
+    with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(TypeError, match="coroutine"):
+        asyncio.create_task(mutex.lock())  # type: ignore[arg-type]
+    assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_wait_for_ends_a_wait() -> None:
+    """Its timeout is a cancellation."""
+    mutex = Mutex()
+    async with mutex.lock_owned():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(mutex.lock(), 0.01)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await mutex.acquire()
+        assert mutex.statistics().waiting == 0
+    with await asyncio.wait_for(mutex.lock(), 10) as guard:
+        assert mutex.locked()
+    assert guard.released
+    assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_guard_that_wait_for_throws_away_is_released() -> None:
+    """Granted in the tick of the timeout: whoever drops the guard, the lock is free again in the end."""
+    mutex = Mutex()
+    for delay in range(5):
+        guard = mutex.try_lock()
+        task = asyncio.ensure_future(asyncio.wait_for(mutex.lock(), 10))
+        await passes()
+        asyncio.get_running_loop().call_soon(guard.release)
+        await passes(delay)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            if not task.cancelled():
+                task.result().release()
+            del task
+            await passes()
+            gc.collect()
+        assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_shielded_acquisition_goes_on_when_its_waiter_is_cancelled() -> None:
+    """The task that shield made holds the guard."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+    inner = asyncio.ensure_future(mutex.lock())
+
+    async def wait() -> None:
+        await asyncio.shield(inner)
+
+    outer = asyncio.ensure_future(wait())
+    await passes()
+    outer.cancel()
+    await passes()
+    assert outer.cancelled()
+    guard.release()
+    (await asyncio.wait_for(inner, 10)).release()
+    assert untouched(mutex)
+
+
+# --- where a release may come from
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_loop_callback_may_release() -> None:
+    """No task runs there; the waiter is woken at once all the same."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+    task = asyncio.ensure_future(by_block(mutex))
+    await passes()
+    asyncio.get_running_loop().call_later(0.01, guard.release)
+    await asyncio.wait_for(task, 10)
+    assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_loop_callback_may_try() -> None:
+    """try_lock and its kin work where no task runs, and have no owner."""
+    mutex, semaphore = Mutex(), Semaphore(1)
+    done = asyncio.get_running_loop().create_future()
+
+    def call() -> None:
+        with mutex.try_lock(), semaphore.try_acquire():
+            done.set_result(mutex.statistics().owner)
+
+    asyncio.get_running_loop().call_soon(call)
+    assert await asyncio.wait_for(done, 10) is None
+    assert untouched(mutex)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager")
+async def test_a_signal_handler_may_release_while_the_loop_sleeps() -> None:
+    """Python's own handler runs inside the selector's wait: the loop must be woken for the waiter."""
+    mutex = Mutex()
+    guard = await mutex.lock_owned()
+    before = signal.signal(signal.SIGUSR1, lambda *_: guard.release())
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGUSR1))
+    try:
+        timer.start()
+        async with asyncio.timeout(10):
+            await by_block(mutex)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert untouched(mutex)
+
+
+# --- loops that come and go
+
+
+def test_one_object_serves_one_loop_after_another() -> None:
+    """asyncio.run, trio.run, asyncio.run, contended each time."""
+    mutex, semaphore = Mutex(0), Semaphore(2)
+
+    async def on_asyncio() -> None:
+        async def work() -> None:
+            for _ in range(10):
+                async with semaphore, mutex as guard:
+                    guard.value += 1
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(work() for _ in range(5)))
+
+    async def on_trio() -> None:
+        async def work() -> None:
+            for _ in range(10):
+                async with semaphore, mutex as guard:
+                    guard.value += 1
+                    await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(work)
+
+    asyncio.run(on_asyncio())
+    trio.run(on_trio)
+    asyncio.run(on_asyncio())
+    assert mutex.into_inner() == 150
+    assert semaphore.available_permits == 2
+    assert untouched(mutex)
+
+
+# loop 1                     loop 2
+# a task is queued
+# is closed
+#                            gives back: the next in line's, not the closed loop's
+@both
+@every_way
+def test_a_waiter_whose_loop_was_closed_is_skipped(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]], abandoning: None
+) -> None:
+    """It can never resume, so the grant goes to the next."""
+    primitive = make()
+    guard = take_now(primitive)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def leave_waiting() -> None:
+        tasks.extend(asyncio.ensure_future(work(primitive)) for _ in range(3))
+        await passes()
+
+    with_loop(leave_waiting)
+    assert primitive.statistics().waiting == 3
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work(primitive))
+        await passes()
+        assert primitive.statistics().waiting == 4
+        guard.release()
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
+    assert untouched(primitive)
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@both
+def test_all_waiters_of_closed_loops_are_skipped_at_once(make: Callable[[], Primitive], abandoning: None) -> None:
+    """Thousands of them, one loop each or not, without recursion."""
+    primitive = make()
+    guard = take_now(primitive)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def leave_waiting() -> None:
+        tasks.extend(asyncio.ensure_future(by_block(primitive)) for _ in range(3000))
+        await passes()
+
+    with_loop(leave_waiting)
+    guard.release()
+    assert untouched(primitive)
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_permits_pass_by_the_closed_loops_waiters(abandoning: None) -> None:
+    """A release that grants several skips those that cannot resume and serves those that can."""
+    semaphore = Semaphore(0)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def leave_waiting() -> None:
+        tasks.append(asyncio.ensure_future(by_block(semaphore)))
+        await passes()
+
+    async def main() -> None:
+        with_other_loop = threading.Thread(target=with_loop, args=(leave_waiting,))
+        with_other_loop.start()
+        with_other_loop.join()
+        living = [asyncio.ensure_future(semaphore.acquire())]
+        await passes()
+        with_other_loop = threading.Thread(target=with_loop, args=(leave_waiting,))
+        with_other_loop.start()
+        with_other_loop.join()
+        living.append(asyncio.ensure_future(semaphore.acquire()))
+        await passes()
+        assert semaphore.statistics().waiting == 4
+        semaphore.add_permits(2)
+        for permit in await asyncio.wait_for(asyncio.gather(*living), 10):
+            permit.release()
+
+    asyncio.run(main())
+    assert semaphore.available_permits == 2
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+# thread: releases          loop: a task is queued
+# posts the wake
+#                           is closed before it runs
+#                           the coroutine is collected: the grant goes on
+@both
+@every_way
+def test_a_wake_that_was_posted_just_before_the_loop_closed_passes_on(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]], abandoning: None
+) -> None:
+    """Only the collection of the waiting coroutine tells; nothing of the library keeps it alive."""
+    primitive = make()
+    guard = take_now(primitive)
+
+    async def leave_waiting() -> None:
+        task = asyncio.ensure_future(work(primitive))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    loop = with_loop(leave_waiting, close=False)
+    guard.release()  # no loop runs here: the wake is posted
+    assert primitive.locked()
+    loop.close()
+    del loop
+    collect()
+    assert untouched(primitive)
+
+
+@both
+def test_a_posted_wake_passes_on_to_another_loop_s_waiter(make: Callable[[], Primitive], abandoning: None) -> None:
+    """The collector's release wakes a loop that sleeps."""
+    primitive = make()
+    guard = take_now(primitive)
+
+    async def leave_waiting() -> None:
+        task = asyncio.ensure_future(by_block(primitive))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    loops = [with_loop(leave_waiting, close=False)]
+
+    async def main() -> None:
+        task = asyncio.ensure_future(by_block(primitive))
+        await passes()
+        guard.release()
+        await passes()
+        assert not task.done()
+        loops.pop().close()
+        asyncio.get_running_loop().call_later(0.01, collect)
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
+    assert untouched(primitive)
+
+
+def test_a_posted_wake_arrives_when_the_loop_runs_on() -> None:
+    """A loop that merely stopped is not closed."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.ensure_future(by_block(mutex)))
+        await passes()
+
+    loop = with_loop(begin, close=False)
+    guard.release()
+    assert mutex.locked()
+    loop.run_until_complete(asyncio.wait_for(tasks[0], 10))
+    loop.close()
+    assert untouched(mutex)
+
+
+@both
+@every_way
+def test_a_holder_whose_loop_was_closed_lets_go_when_it_is_collected(
+    make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]], abandoning: None
+) -> None:
+    """Its coroutine's blocks end with GeneratorExit."""
+    primitive = make()
+
+    async def hold() -> None:
+        if work is by_block:
+            async with primitive:
+                await asyncio.sleep(60)
+        elif work is by_await:
+            with await (primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire()):
+                await asyncio.sleep(60)
+        elif work is by_acquisition_block:
+            async with primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire():
+                await asyncio.sleep(60)
+        else:
+            guard = take_now(primitive)
+            await asyncio.sleep(60)
+            guard.release()
+
+    async def leave_holding() -> None:
+        task = asyncio.ensure_future(hold())
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(leave_holding)
+    collect()
+    assert untouched(primitive)
+
+
+def test_a_holder_and_its_waiters_in_one_closed_loop_are_collected_together(abandoning: None) -> None:
+    """The mutex serves the next loop as if they had never been."""
+    mutex = Mutex(0)
+
+    async def hold() -> None:
+        async with mutex:
+            await asyncio.sleep(60)
+
+    async def leave_all() -> None:
+        for _ in range(5):
+            asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+        assert mutex.statistics().waiting == 4
+
+    with_loop(leave_all)
+    collect()
+
+    async def main() -> None:
+        async with asyncio.timeout(10), mutex as guard:
+            guard.value += 1
+
+    asyncio.run(main())
+    assert mutex.into_inner() == 1
+    assert untouched(mutex)
+
+
+# closed loop: A released early, its block never left       B: in its block
+# A's coroutine is collected: its exit runs inside B's step
+#                                                            holds still
+def test_a_collected_block_that_was_let_go_early_leaves_the_holder_alone(abandoning: None) -> None:
+    """The collector may run its exit in the middle of any task that holds the mutex by then."""
+    mutex = Mutex()
+
+    async def release_early() -> None:
+        async with mutex as guard:
+            guard.release()
+            await asyncio.sleep(60)
+
+    async def leave_it() -> None:
+        asyncio.ensure_future(release_early())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(leave_it)
+
+    async def main() -> None:
+        async with mutex as guard:
+            collect()
+            assert mutex.locked()
+            assert not guard.released
+        assert not mutex.locked()
+        async with mutex:
+            assert mutex.locked()
+
+    asyncio.run(main())
+    assert untouched(mutex)
+
+
+# closed loop: A in its block       B: released early, in its block
+# A's coroutine is collected: its exit runs inside B's step
+#                                   leaves: nothing left to do
+def test_a_collected_block_lets_go_though_the_running_task_let_go_early(abandoning: None) -> None:
+    """The exit of the block that is gone is not taken for the running task's."""
+    mutex = Mutex()
+
+    async def hold() -> None:
+        async with mutex:
+            await asyncio.sleep(60)
+
+    async def leave_it() -> None:
+        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    async def main() -> None:
+        async with mutex as guard:
+            guard.release()
+            await asyncio.to_thread(with_loop, leave_it)
+            assert mutex.locked()
+            collect()
+            assert not mutex.locked()
+            mutex.acquire_nowait()
+        assert mutex.locked()
+        mutex.release()
+
+    asyncio.run(main())
+    assert untouched(mutex)
+
+
+# closed loop: A in its block                                B: in its block
+# A's coroutine is collected: its exit runs inside B's step
+#                                                            has a permit still
+def test_a_collected_block_gives_back_one_permit(abandoning: None) -> None:
+    """The collector may run its exit in the middle of a task that holds a permit of the same semaphore."""
+    semaphore = Semaphore(2)
+
+    async def hold() -> None:
+        async with semaphore:
+            await asyncio.sleep(60)
+
+    async def leave_it() -> None:
+        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(leave_it)
+
+    async def main() -> None:
+        async with semaphore:
+            collect()
+            assert semaphore.available_permits == 1
+        assert semaphore.available_permits == 2
+
+    asyncio.run(main())
+    assert semaphore.available_permits == 2
+
+
+def test_a_closed_loop_s_tasks_and_locks_are_garbage(abandoning: None) -> None:
+    """Nothing global keeps a task that is parked in a closed loop, nor what it waits for."""
+    gone: list[weakref.ref[Any]] = []
+
+    async def leave_waiting() -> None:
+        mutex = Mutex()
+        gone.append(weakref.ref(mutex))
+        for _ in range(3):
+            task = asyncio.ensure_future(by_await(mutex))
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            gone.append(weakref.ref(task))
+        guard = mutex.try_lock()
+        await passes()
+        guard.release()
+        del guard
+
+    loop = with_loop(leave_waiting)
+    gone.append(weakref.ref(loop))
+    del loop
+    collect()
+    assert [reference() for reference in gone] == [None] * len(gone)
+
+
+@both
+def test_a_parked_coroutine_that_is_closed_by_hand_leaves_the_line(make: Callable[[], Primitive]) -> None:
+    """GeneratorExit is a cancellation like another."""
+    primitive = make()
+    guard = take_now(primitive)
+
+    async def main() -> None:
+        coroutine = by_block(primitive)
+        coroutine.send(None)
+        assert primitive.statistics().waiting == 1
+        coroutine.close()
+        assert primitive.statistics().waiting == 0
+        granted = by_block(primitive)
+        granted.send(None)
+        guard.release()
+        assert primitive.locked()
+        granted.close()
+
+    asyncio.run(main())
+    assert untouched(primitive)
+
+
+# --- sniffio
+
+
+def test_worker_threads_of_a_loop_are_no_loop() -> None:
+    """Sniffio's context variable is copied into them; the blocking forms and the try forms look at what runs."""
+    mutex = Mutex()
+
+    def work() -> None:
+        sniffio.current_async_library_cvar.set("asyncio")
+        with mutex.blocking_lock(10):
+            assert mutex.statistics().owner is None
+        with mutex.try_lock():
+            assert mutex.statistics().owner is None
+        with pytest.raises(UnsupportedLoopError, match="no event loop"):
+            mutex.acquire().send(None)
+
+    async def main() -> None:
+        sniffio.current_async_library_cvar.set("asyncio")
+        await asyncio.to_thread(work)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("leaked", ["trio", "asyncio"])
+def test_a_loop_started_in_a_worker_thread_is_found_though_another_s_name_leaked_there(leaked: str) -> None:
+    """What runs counts, not what was copied."""
+    mutex = Mutex()
+
+    async def work() -> None:
+        guard = mutex.try_lock()
+        task = asyncio.ensure_future(by_block(mutex))
+        await passes()
+        assert mutex.statistics().waiting == 1
+        guard.release()
+        await asyncio.wait_for(task, 10)
+
+    async def trio_work() -> None:
+        guard = mutex.try_lock()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(by_block, mutex)
+            await trio.testing.wait_all_tasks_blocked()
+            assert mutex.statistics().waiting == 1
+            guard.release()
+
+    async def main() -> None:
+        sniffio.current_async_library_cvar.set(leaked)
+        await asyncio.to_thread(lambda: asyncio.run(work()))
+        await asyncio.to_thread(trio.run, trio_work)
+
+    asyncio.run(main())
+    assert untouched(mutex)
+
+
+def test_a_try_in_a_worker_thread_works_though_an_unknown_loop_s_name_leaked_there() -> None:
+    """try_* need no loop, so none can be wrong."""
+    mutex = Mutex()
+
+    async def main() -> None:
+        sniffio.current_async_library_cvar.set("curio")
+        await asyncio.to_thread(lambda: mutex.try_lock().release())
+
+    asyncio.run(main())
+    assert untouched(mutex)
+
+
+# --- many
+
+
+def lines_run(main: Callable[[], Awaitable[None]]) -> int:
+    """How many lines of the library `main` has run."""
+    count = 0
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal count
+        if "asynclocks" not in frame.f_globals.get("__name__", ""):
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+
+    async def traced() -> None:
+        sys.settrace(trace)
+        try:
+            await main()
+        finally:
+            sys.settrace(before)
+
+    asyncio.run(traced())
+    return count
+
+
+ORDERS: dict[str, Callable[[list[Any]], list[Any]]] = {
+    "first to last": list,
+    "last to first": lambda tasks: tasks[::-1],
+    "inside out": lambda tasks: [
+        task for pair in zip(tasks[len(tasks) // 2 :], tasks[: len(tasks) // 2][::-1], strict=True) for task in pair
+    ],
+    "every seventh": lambda tasks: (
+        sorted(tasks, key=lambda task: tasks.index(task) % 7)
+        if len(tasks) < 100
+        else [task for start in range(7) for task in tasks[start::7]]
+    ),
+}
+
+
+@both
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_cancelling_queued_waiters_takes_linear_work(
+    make: Callable[[], Primitive], order: Callable[[list[Any]], list[Any]]
+) -> None:
+    """In any order: four times as many waiters, four times as many lines of the library run."""
+
+    def main(count: int) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            primitive = make()
+            with take_now(primitive):
+                tasks = [asyncio.ensure_future(by_block(primitive)) for _ in range(count)]
+                await passes()
+                assert primitive.statistics().waiting == count
+                for task in order(tasks):
+                    task.cancel()
+                await asyncio.wait(tasks)
+                assert primitive.statistics().waiting == 0
+            assert untouched(primitive)
+
+        return run
+
+    few, many = lines_run(main(200)), lines_run(main(800))
+    assert few > 200
+    assert many < 4.2 * few
+
+
+@both
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_ten_thousand_cancelled_waiters_leave_memory_and_queue_as_they_were(
+    make: Callable[[], Primitive], order: Callable[[list[Any]], list[Any]]
+) -> None:
+    """No ticket, no entry anywhere, and the holder never noticed."""
+    primitive = make()
+
+    async def main() -> None:
+        def population() -> dict[str, int]:
+            collect()
+            kinds: dict[str, int] = {}
+            for thing in gc.get_objects():
+                kind = type(thing)
+                if str(kind.__module__).startswith(("asynclocks", "_asyncio", "asyncio")):
+                    kinds[kind.__qualname__] = kinds.get(kind.__qualname__, 0) + 1
+            return kinds
+
+        async def cancel_waiters(count: int) -> None:
+            tasks = [asyncio.ensure_future(by_block(primitive)) for _ in range(count)]
+            await passes()
+            assert primitive.statistics().waiting == count
+            for task in order(tasks):
+                task.cancel()
+            await asyncio.wait(tasks)
+
+        with take_now(primitive):
+            await cancel_waiters(10)
+            before, sizes = population(), [sys.getsizeof(part) for part in parts(primitive)]
+            await cancel_waiters(10_000)
+            assert population() == before
+            assert [sys.getsizeof(part) for part in parts(primitive)] == sizes
+            assert primitive.statistics().waiting == 0
+
+    def parts(thing: Any) -> list[Any]:
+        slots = [slot for kind in type(thing).__mro__ for slot in getattr(kind, "__slots__", ())]
+        return [getattr(thing, slot, None) for slot in slots]
+
+    asyncio.run(main())
+    assert untouched(primitive)
+    assert primitive._head is None
+    assert primitive._tail is None
