@@ -77,7 +77,7 @@ class LooseGuard(Guard):
     """A guard that nobody but its user refers to: it warns and releases when it is dropped unreleased.
 
     It stands for a granted ticket. Turned into another guard (`_turn`), it leaves the hold to a new ticket, which
-    ``successor`` of the old one names: the block's exit follows.
+    the old one's ``request`` names: the block's exit follows.
     """
 
     __slots__ = ()
@@ -93,8 +93,8 @@ class LooseGuard(Guard):
 
     def _leave_block(self) -> None:
         hold = self._hold
-        while hold.state is State.RELEASED and hasattr(hold, "successor"):
-            hold = hold.successor
+        while hold.state is State.RELEASED and isinstance(hold.request, Ticket):
+            hold = hold.request
         give_back(hold)
 
     def _turn(self) -> Ticket:

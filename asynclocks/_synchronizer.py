@@ -283,7 +283,7 @@ class QueuedSynchronizer:
             return None
         new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
         old.state, new.state = RELEASED, GRANTED
-        old.successor = new
+        old.request = new
         self._replace(old, new)
         return new
 

@@ -329,7 +329,9 @@ class RwLock(PlacingSynchronizer, Generic[T]):
             if self._reading:
                 return False
             # The new hold comes out of the guard's, and goes back to it if nobody takes up the grant.
-            self._hand_to(mode.hold, ticket)
+            mode.hold.state = RELEASED
+            mode.hold.request = ticket
+            self._replace(mode.hold, ticket)
         elif self._writer is not None:
             return False
         elif mode is WRITE:
@@ -348,9 +350,9 @@ class RwLock(PlacingSynchronizer, Generic[T]):
 
     def _retract(self, ticket: Ticket) -> None:
         if ticket.state is WITHDRAWN and type(ticket.request) is Upgrade:
-            self._hand_to(ticket, ticket.request.hold)
-            del ticket.request.hold.successor, ticket.successor
-            ticket.request.hold.state, ticket.state = GRANTED, WITHDRAWN
+            hold = ticket.request.hold
+            hold.request, hold.state = UPGRADABLE, GRANTED
+            self._replace(ticket, hold)
         else:
             self._remove(ticket)
 
@@ -381,12 +383,6 @@ class RwLock(PlacingSynchronizer, Generic[T]):
             new.request = mode
             self._enter(new)
         return new
-
-    def _hand_to(self, old: Ticket, new: Ticket) -> None:
-        """`new` holds from now on what comes of what `old` held."""
-        old.state = RELEASED
-        old.successor = new
-        self._replace(old, new)
 
     def _remove(self, hold: Ticket) -> None:
         if hold is self._writer:

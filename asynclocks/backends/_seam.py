@@ -90,15 +90,14 @@ class Ticket:
     The backends' parkers extend it, so that a wait is one object beside the loop's own.
     """
 
-    __slots__ = ("after", "before", "owner", "request", "state", "successor", "synchronizer")
+    __slots__ = ("after", "before", "owner", "request", "state", "synchronizer")
 
     synchronizer: Any
-    request: Any
+    request: Any  # what it asks for; once the hold was made over to another ticket, that ticket
     owner: Any  # what returns the task when called (a weak reference), or None: untracked
     state: State
     before: Ticket | None
     after: Ticket | None
-    successor: Ticket  # unset but where the hold was made over to another ticket
 
     def unpark(self) -> bool:
         """Wake who waits with this ticket; a bare ticket has nobody."""
