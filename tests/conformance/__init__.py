@@ -1,0 +1,1 @@
+"""What is promised on every loop: run natively on each, and inside Pyodide."""

@@ -1,0 +1,1 @@
+"""The conformance tests inside Pyodide on Node: ``python -m tests.pyodide --help``."""

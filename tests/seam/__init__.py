@@ -1,0 +1,1 @@
+"""The laws that any backend keeps."""
