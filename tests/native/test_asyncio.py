@@ -50,6 +50,7 @@ async def by_spelling(primitive: Primitive) -> None:
         await by_await(primitive)
 
 
+on_asyncio = pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
 every_way = pytest.mark.parametrize("work", [by_block, by_await, by_acquisition_block, by_spelling])
 both = pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
 
@@ -84,7 +85,7 @@ def abandoning() -> Iterator[None]:
         collect()
 
 
-# --- task.cancel()
+# --- the cancel of asyncio's own tasks
 
 
 @both
@@ -103,12 +104,12 @@ async def test_cancelled_before_its_first_step_a_task_takes_nothing(
 
 
 # holder                 task: queued
-# task.cancel()
-# task.cancel()
+# cancels the task
+# cancels the task
 #                        raises once
 @both
 @every_way
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_cancelled_twice_in_one_tick_a_waiter_leaves_once(
     make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
 ) -> None:
@@ -128,12 +129,12 @@ async def test_cancelled_twice_in_one_tick_a_waiter_leaves_once(
 
 # holder                 task: queued           next: queued
 # gives back: task's
-# task.cancel()
+# cancels the task
 #                        raises: next's
 #                                               runs
 @both
 @every_way
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_cancelled_in_the_tick_of_its_wake_up_a_waiter_passes_the_grant_on(
     make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
 ) -> None:
@@ -154,14 +155,14 @@ async def test_cancelled_in_the_tick_of_its_wake_up_a_waiter_passes_the_grant_on
 
 # holder                 task: queued           next: queued
 # gives back: task's
-# (one pass later: the task is due)
-# task.cancel()
+# one pass later: the task is due
+# cancels the task
 #                        raises, or has it
 #                                               runs
 @both
 @every_way
 @pytest.mark.parametrize("delay", range(5))
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_cancelled_at_any_moment_after_its_wake_up_nothing_is_lost(
     make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]], delay: int
 ) -> None:
@@ -181,13 +182,13 @@ async def test_cancelled_at_any_moment_after_its_wake_up_nothing_is_lost(
 
 
 # holder                 task: queued           next: queued
-# task.cancel()
+# cancels the task
 # gives back: next's
 #                        raises
 #                                               runs
 @both
 @every_way
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_grant_skips_nobody_when_the_cancellation_came_first(
     make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
 ) -> None:
@@ -207,7 +208,7 @@ async def test_a_grant_skips_nobody_when_the_cancellation_came_first(
 
 
 @both
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_every_one_of_the_granted_may_be_cancelled(make: Callable[[], Primitive]) -> None:
     """The grant wanders down a line in which everybody is being cancelled, and comes home."""
     primitive = make()
@@ -223,7 +224,7 @@ async def test_every_one_of_the_granted_may_be_cancelled(make: Callable[[], Prim
 
 
 @both
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_task_that_swallows_its_cancellation_may_wait_again(make: Callable[[], Primitive]) -> None:
     """At the end of the line."""
     primitive = make()
@@ -257,7 +258,7 @@ async def test_a_task_that_swallows_its_cancellation_may_wait_again(make: Callab
 
 @both
 @every_way
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_cancelled_task_that_need_not_wait_is_cancelled_later(
     make: Callable[[], Primitive], work: Callable[[Primitive], Awaitable[None]]
 ) -> None:
@@ -283,7 +284,7 @@ async def test_a_cancelled_task_that_need_not_wait_is_cancelled_later(
 # granted, then cancelled
 # raises: small's
 #                          runs
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_large_grant_that_is_passed_on_serves_the_small_ones() -> None:
     """All of its permits go on."""
     semaphore = Semaphore(3)
@@ -304,9 +305,9 @@ async def test_a_large_grant_that_is_passed_on_serves_the_small_ones() -> None:
 
 # closer                   task: queued
 # close(): told
-# task.cancel()
+# cancels the task
 #                          raises CancelledError
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_task_cancelled_in_the_tick_of_the_close_passes_nothing_on() -> None:
     """There was nothing granted."""
     semaphore = Semaphore(0)
@@ -361,7 +362,7 @@ async def test_an_eager_task_that_waits_for_its_creator_s_lock_is_no_deadlock() 
 # --- futures of acquisitions
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_gather_and_ensure_future_take_acquisitions() -> None:
     """An Acquisition is an awaitable like any other."""
     mutex, semaphore = Mutex(), Semaphore(3)
@@ -375,16 +376,16 @@ async def test_gather_and_ensure_future_take_acquisitions() -> None:
     assert untouched(mutex)
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_create_task_does_not_take_acquisitions() -> None:
     """They are no coroutines; the one that was dropped says so."""
     mutex = Mutex()
     with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(TypeError, match="coroutine"):
-        asyncio.create_task(mutex.lock())  # type: ignore[arg-type]
+        asyncio.create_task(mutex.lock())  # type: ignore[arg-type]  # noqa: RUF006 - there is no task
     assert untouched(mutex)
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_wait_for_ends_a_wait() -> None:
     """Its timeout is a cancellation."""
     mutex = Mutex()
@@ -401,7 +402,7 @@ async def test_wait_for_ends_a_wait() -> None:
     assert untouched(mutex)
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_guard_that_wait_for_throws_away_is_released() -> None:
     """Granted in the tick of the timeout: whoever drops the guard, the lock is free again in the end."""
     mutex = Mutex()
@@ -423,7 +424,7 @@ async def test_a_guard_that_wait_for_throws_away_is_released() -> None:
         assert untouched(mutex)
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_shielded_acquisition_goes_on_when_its_waiter_is_cancelled() -> None:
     """The task that shield made holds the guard."""
     mutex = Mutex()
@@ -446,7 +447,7 @@ async def test_a_shielded_acquisition_goes_on_when_its_waiter_is_cancelled() -> 
 # --- where a release may come from
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_loop_callback_may_release() -> None:
     """No task runs there; the waiter is woken at once all the same."""
     mutex = Mutex()
@@ -458,7 +459,7 @@ async def test_a_loop_callback_may_release() -> None:
     assert untouched(mutex)
 
 
-@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@on_asyncio
 async def test_a_loop_callback_may_try() -> None:
     """try_lock and its kin work where no task runs, and have no owner."""
     mutex, semaphore = Mutex(), Semaphore(1)
