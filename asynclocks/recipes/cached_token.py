@@ -1,0 +1,216 @@
+"""CachedToken: a value with an expiry, fetched by one caller at a time for all who need it.
+
+A flight is one fetch and those who wait for it: a `OnceCell` of its outcome. The cell lets one caller fetch, hands
+the fetch on when that caller is cancelled, and tells everybody. A failure is an outcome too, so it is shared.
+`set` and `clear` take the flight off the token: it still answers its callers, and is not kept.
+
+Nothing is remembered of an earlier verdict: validity is judged by `clock` at each call. So after the process slept,
+or the clock jumped forward, the value is fetched anew; if the clock jumps back, the value is used for longer, until
+the server refuses it (`CachedToken.invalidate`). What expires during its own fetch has arrived expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from threading import RLock
+from types import TracebackType
+from typing import Any, Generic, NoReturn, TypeVar
+
+import attrs
+
+from asynclocks.once import OnceCell
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class _Value(Generic[T]):
+    """The secret, in a cell that shows it to nobody, and its expiry."""
+
+    cell: OnceCell[T] = attrs.field(repr=False)
+    expires_at: float | None
+
+
+@attrs.frozen(eq=False)
+class _Failure:
+    """One exception for all who waited; each gets a traceback of its own, as a Future's callers do."""
+
+    error: Exception
+    traceback: TracebackType | None
+
+    def throw(self) -> NoReturn:
+        try:
+            raise self.error.with_traceback(self.traceback)
+        finally:
+            del self  # or the traceback refers to this frame, and the frame to it
+
+
+@attrs.define(eq=False)
+class _Flight(Generic[T]):
+    outcome: OnceCell[_Value[T] | _Failure] = attrs.field(factory=OnceCell, repr=False)
+    overruled: bool = False  # by set()
+
+
+class CachedToken(Generic[T]):
+    """A value with an expiry, fetched by one caller at a time for all who need it.
+
+    `fetch` returns ``(value, expires_at)``; `expires_at` is seconds since the epoch on `clock`, or None for never.
+    Valid while it has no expiry or ``expires_at - clock() > buffer`` (seconds).
+
+    The value is in no repr, log or message of ours. What `fetch` raises reaches the callers as it is.
+
+    >>> import asyncio
+    >>> async def fetch():
+    ...     print("fetching")
+    ...     return "secret", None
+    >>> async def main():
+    ...     token = CachedToken(fetch)
+    ...     return await asyncio.gather(token.get(), token.get())
+    >>> asyncio.run(main())
+    fetching
+    ['secret', 'secret']
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[tuple[T, float | None]]],
+        *,
+        buffer: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._fetch = fetch
+        self._buffer = buffer
+        self._clock = clock
+        self._current: _Value[T] | None = None
+        self._flight: _Flight[T] | None = None
+        # Held for a few assignments, never across an await or a call of the user's. Re-entrant for finalizers.
+        self._lock = RLock()
+
+    async def get(self) -> T:
+        """The value if it is valid; else fetch it, or wait for the fetch that is under way.
+
+        A failed fetch fails everybody who waits for it, and is not cached. If the caller that fetches is cancelled,
+        the next one fetches. A value that arrives expired answers those who waited and is not kept.
+
+        Raises:
+            DeadlockError: `fetch` asks for the very value it is to fetch.
+        """
+        current = self._current
+        if current is not None:
+            expires_at = current.expires_at
+            if expires_at is None or expires_at - self._clock() > self._buffer:
+                return await current.cell.get_or_init(_never)  # for trio's checkpoint
+        return await self._get_fetched()
+
+    def peek(self, buffer: float | None = None) -> T | None:
+        """The value if it is valid, by `buffer` in place of the token's own. Never waits, never fetches."""
+        current = self._current
+        if current is None or not self._valid(current, self._buffer if buffer is None else buffer):
+            return None
+        return current.cell.get()
+
+    def set(self, value: T, expires_at: float | None = None) -> None:
+        """Put a value in place. It wins over a fetch under way, whose callers get it too, if it is valid then."""
+        self._replace(_Value(OnceCell(value), _checked(expires_at)), overrule=True)
+
+    def clear(self) -> None:
+        """Forget the value. A fetch under way still answers its callers, and is not kept."""
+        self._replace(None, overrule=False)
+
+    def invalidate(self, value: T) -> bool:
+        """Forget the value only if it still is `value`. True: it was.
+
+        For a refusal (401) of a value that somebody else may have replaced meanwhile: of many stale refusals only
+        the first clears. A fetch under way goes on.
+        """
+        current = self._current
+        if current is None:
+            return False
+        held = current.cell.get()
+        if held is not value and held != value:  # their __eq__ runs outside the lock
+            return False
+        with self._lock:
+            if self._current is not current:
+                return False
+            self._current = None
+        return True
+
+    async def _get_fetched(self) -> T:
+        flight = self._board()
+        outcome = await flight.outcome.get_or_init(lambda: self._fly(flight))
+        if flight.overruled:
+            current = self._current
+            if current is not None and self._valid(current, self._buffer):
+                return current.cell.get()
+        if isinstance(outcome, _Failure):
+            outcome.throw()
+        return outcome.cell.get()
+
+    def _board(self) -> _Flight[T]:
+        with self._lock:
+            flight = self._flight
+            if flight is None:
+                flight = self._flight = _Flight()
+            return flight
+
+    async def _fly(self, flight: _Flight[T]) -> _Value[T] | _Failure:
+        """Fetch; what is no Exception is a cancellation, and the cell has the next one fetch."""
+        outcome: _Value[T] | _Failure
+        try:
+            outcome = _arrived(await self._fetch())
+            keep = self._valid(outcome, self._buffer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, everybody who waits gets it
+            outcome, keep = _Failure(error, error.__traceback__), False
+        self._land(flight, outcome, keep)
+        return outcome
+
+    def _land(self, flight: _Flight[T], outcome: _Value[T] | _Failure, keep: bool) -> None:
+        old = self._current  # the last reference goes outside the lock
+        with self._lock:
+            if self._flight is flight:
+                self._flight = None
+                if keep and isinstance(outcome, _Value):
+                    old, self._current = self._current, outcome
+        del old
+
+    def _replace(self, value: _Value[T] | None, overrule: bool) -> None:
+        with self._lock:
+            old, self._current = self._current, value
+            flight, self._flight = self._flight, None
+            if flight is not None:
+                flight.overruled = overrule
+        del old, flight
+
+    def _valid(self, value: _Value[T], buffer: float) -> bool:
+        return value.expires_at is None or value.expires_at - self._clock() > buffer
+
+    def __repr__(self) -> str:
+        current = self._current
+        if current is None:
+            state = "empty"
+        elif current.expires_at is None:
+            state = "never expires"
+        else:
+            state = f"expires at {current.expires_at}"
+        return f"<CachedToken {state}{', being fetched' if self._flight is not None else ''}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle or copy {self!r}: tasks of this process wait for it; pass the token itself")
+
+
+def _arrived(fetched: Any) -> _Value[Any]:
+    """What `fetch` returned, checked; a message must not show it."""
+    if not isinstance(fetched, tuple) or len(fetched) != 2:
+        raise TypeError(f"fetch must return a pair (value, expires_at), not {type(fetched).__name__}")
+    return _Value(OnceCell(fetched[0]), _checked(fetched[1]))
+
+
+def _checked(expires_at: Any) -> float | None:
+    if expires_at is not None and not isinstance(expires_at, int | float):
+        raise TypeError(f"expires_at must be seconds since the epoch or None, not {type(expires_at).__name__}")
+    return expires_at
+
+
+def _never() -> NoReturn:
+    raise AssertionError("the cell of a value is never empty")

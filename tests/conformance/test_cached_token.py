@@ -1,0 +1,315 @@
+"""CachedToken: the rules of validity, the one fetch for all, and the secret."""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from asynclocks import DeadlockError
+from asynclocks.recipes import CachedToken
+from tests.support import native_cancel, settle, spawn
+
+SECRET = "ghs_do_not_show"
+NOW = 1_000.0
+
+
+class Server:
+    """Hands out t1, t2, … when the test says so."""
+
+    def __init__(self, lifetime: float | None = 3600) -> None:
+        self.now = NOW
+        self.lifetime = lifetime
+        self.requests = 0
+        self.ready = anyio.Event()
+        self.failure: Exception | None = None
+
+    def clock(self) -> float:
+        return self.now
+
+    async def fetch(self) -> tuple[str, float | None]:
+        self.requests += 1
+        mine = f"t{self.requests}"
+        await self.ready.wait()
+        if self.failure is not None:
+            raise self.failure
+        return mine, None if self.lifetime is None else self.now + self.lifetime
+
+    def token(self, buffer: float = 30.0) -> CachedToken[str]:
+        return CachedToken(self.fetch, buffer=buffer, clock=self.clock)
+
+
+async def never() -> tuple[str, None]:
+    pytest.fail("fetched")
+
+
+# octocrab's own tests
+def test_cleared_token_is_gone() -> None:
+    token = CachedToken(never)
+    token.set(SECRET)
+    token.clear()
+    assert token.peek() is None
+
+
+@pytest.mark.parametrize(("left", "expected"), [(9, None), (10, None), (10.5, SECRET), (12, SECRET)])
+def test_buffer_is_strict(left: float, expected: str | None) -> None:
+    token = CachedToken(never, buffer=10, clock=lambda: NOW)
+    token.set(SECRET, NOW + left)
+    assert token.peek() == expected
+
+
+def test_no_expiry_is_always_valid() -> None:
+    token = CachedToken(never, buffer=float("inf"), clock=lambda: 1e18)
+    token.set(SECRET)
+    assert token.peek() == SECRET
+
+
+def test_peek_takes_another_buffer() -> None:
+    token = CachedToken(never, clock=lambda: NOW)
+    token.set(SECRET, NOW + 20)
+    assert token.peek() is None
+    assert token.peek(buffer=10) == SECRET
+    assert token.peek(buffer=0) == SECRET
+
+
+def test_buffer_is_30_seconds_of_the_wall_clock_by_default() -> None:
+    import time
+
+    token = CachedToken(never)
+    token.set(SECRET, time.time() + 29)
+    assert token.peek() is None
+    token.set(SECRET, time.time() + 60)
+    assert token.peek() == SECRET
+
+
+# single flight
+async def test_a_thousand_callers_make_one_request() -> None:
+    server = Server()
+    token = server.token()
+    token.set("old", NOW)
+    async with anyio.create_task_group() as group:
+        callers = [spawn(group, token.get) for _ in range(1000)]
+        await settle()
+        server.ready.set()
+    assert {caller.result for caller in callers} == {"t1"}
+    assert server.requests == 1
+    assert await token.get() == "t1"
+    assert server.requests == 1
+
+
+async def test_failure_is_shared_and_not_cached() -> None:
+    server = Server()
+    token = server.token()
+    server.failure = OSError("down")
+    async with anyio.create_task_group() as group:
+        callers = [spawn(group, token.get) for _ in range(3)]
+        await settle()
+        server.ready.set()
+    assert [caller.exception for caller in callers] == [server.failure] * 3
+    server.failure = None
+    assert await token.get() == "t2"
+
+
+@pytest.mark.parametrize("cancel", [native_cancel, lambda running: running.cancel()])
+async def test_cancelled_fetcher_hands_the_fetch_on(cancel: Callable[[Any], None]) -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        first = spawn(group, token.get)
+        await settle()
+        second = spawn(group, token.get)
+        await settle()
+        cancel(first)
+        await settle()
+        assert first.cancelled
+        server.ready.set()
+    assert second.result == "t2"
+    assert server.requests == 2
+
+
+async def test_caller_gone_before_the_fetch_ends_leaves_it_to_the_rest() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        first = spawn(group, token.get)
+        await settle()
+        second = spawn(group, token.get)
+        await settle()
+        second.cancel()
+        await settle()
+        server.ready.set()
+    assert first.result == "t1"
+
+
+async def test_server_that_never_answers_leaves_nothing_locked() -> None:
+    server = Server()
+    token = server.token()
+    with anyio.move_on_after(0.01) as scope:
+        await token.get()
+    assert scope.cancelled_caught
+    server.ready.set()
+    assert await token.get() == "t2"
+
+
+async def test_fetch_that_asks_for_its_own_value_is_told() -> None:
+    async def fetch() -> tuple[str, None]:
+        return await token.get(), None
+
+    token: CachedToken[str] = CachedToken(fetch)
+    with pytest.raises(DeadlockError):
+        await token.get()
+
+
+# set, clear and invalidate around a fetch
+async def test_set_wins_over_a_fetch_under_way() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        caller = spawn(group, token.get)
+        await settle()
+        token.set("set")
+        assert await token.get() == "set"
+        server.ready.set()
+    assert caller.result == "set"
+    assert token.peek() == "set"
+
+
+async def test_set_spares_the_callers_a_failure() -> None:
+    server = Server()
+    server.failure = OSError("down")
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        caller = spawn(group, token.get)
+        await settle()
+        token.set("set")
+        server.ready.set()
+    assert caller.result == "set"
+
+
+async def test_expired_set_does_not_keep_the_fetched_from_its_callers() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        caller = spawn(group, token.get)
+        await settle()
+        token.set("set", NOW)
+        server.ready.set()
+    assert caller.result == "t1"
+    assert token.peek() is None
+
+
+async def test_cleared_fetch_answers_its_callers_and_is_not_kept() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        before = spawn(group, token.get)
+        await settle()
+        token.clear()
+        after = spawn(group, token.get)
+        await settle()
+        assert server.requests == 2
+        server.ready.set()
+    assert (before.result, after.result) == ("t1", "t2")
+    assert token.peek() == "t2"
+
+
+async def test_many_stale_refusals_clear_once() -> None:
+    server = Server()
+    server.ready.set()
+    token = server.token()
+    stale = await token.get()
+    assert token.invalidate(stale)
+    assert not token.invalidate(stale)
+    assert await token.get() == "t2"
+    assert not token.invalidate(stale)
+    assert token.peek() == "t2"
+
+
+# the clock
+async def test_arrived_expired_answers_those_who_waited_and_is_not_kept() -> None:
+    server = Server(lifetime=30)
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        callers = [spawn(group, token.get) for _ in range(3)]
+        await settle()
+        server.ready.set()
+    assert {caller.result for caller in callers} == {"t1"}
+    assert token.peek() is None
+    assert await token.get() == "t2"
+
+
+async def test_sleep_of_the_process_is_seen_on_waking() -> None:
+    server = Server()
+    server.ready.set()
+    token = server.token()
+    assert await token.get() == "t1"
+    server.now += 8 * 3600
+    assert await token.get() == "t2"
+
+
+async def test_clock_that_jumps_back_keeps_the_value() -> None:
+    server = Server()
+    server.ready.set()
+    token = server.token()
+    assert await token.get() == "t1"
+    server.now -= 8 * 3600
+    assert await token.get() == "t1"
+    assert token.invalidate("t1")
+
+
+async def test_not_a_number_is_no_expiry_to_trust() -> None:
+    server = Server(lifetime=float("nan"))
+    server.ready.set()
+    token = server.token()
+    assert await token.get() == "t1"
+    assert token.peek() is None
+
+
+# bad input, and the secret
+@pytest.mark.parametrize("answer", [SECRET, (SECRET,), (SECRET, "tomorrow"), None])
+async def test_bad_answer_of_fetch_is_refused_without_showing_it(answer: object) -> None:
+    async def fetch() -> Any:
+        return answer
+
+    token: CachedToken[str] = CachedToken(fetch)
+    with pytest.raises(TypeError) as caught:
+        await token.get()
+    assert SECRET not in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_secret_is_in_no_repr() -> None:
+    token = CachedToken(never, clock=lambda: NOW)
+    assert repr(token) == "<CachedToken empty>"
+    token.set(SECRET)
+    assert repr(token) == "<CachedToken never expires>"
+    token.set(SECRET, NOW)
+    assert repr(token) == f"<CachedToken expires at {NOW}>"
+    assert all(SECRET not in repr(part) for part in vars(token).values())
+    with pytest.raises(TypeError, match="cannot pickle or copy") as caught:
+        copy.deepcopy(token)
+    assert SECRET not in str(caught.value)
+
+
+async def test_failing_fetch_shows_no_older_secret_even_with_locals() -> None:
+    async def fetch() -> tuple[str, None]:
+        raise OSError("down")
+
+    token = CachedToken(fetch, clock=lambda: NOW)
+    token.set(SECRET, NOW)
+    caught = await failure_of(token.get)
+    shown = "".join(traceback.TracebackException.from_exception(caught, capture_locals=True).format())
+    assert "down" in shown
+    assert SECRET not in shown
+
+
+async def failure_of(function: Callable[[], Awaitable[object]]) -> Exception:
+    try:
+        await function()
+    except OSError as error:
+        return error
+    pytest.fail("did not fail")
