@@ -1,0 +1,135 @@
+"""One request and the cache: what is sent, what is answered, what is stored. No I/O of its own.
+
+A client says how it sends, what a response's head is and how it gives up a response; it gets back what to answer.
+Nothing is held while the server is waited for, so a caller may leave at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from asynclocks.recipes import _http_rules as rules
+from asynclocks.recipes._stored import AnyStorage, Header, StoredResponse, Validator
+
+R = TypeVar("R")
+
+
+@attrs.frozen
+class Head:
+    """A response without its body."""
+
+    status: int
+    headers: tuple[Header, ...] = attrs.field(repr=False)
+
+
+class Client(Protocol[R]):
+    """How one kind of client sends a request; R is its response."""
+
+    async def send(self, condition: Header | None) -> R:
+        """Send the request, with this header on top."""
+
+    def head(self, response: R) -> Head:
+        """Status and headers."""
+
+    async def discard(self, response: R) -> None:
+        """Nobody will read this response."""
+
+
+@attrs.frozen
+class Recording:
+    """What takes in a body on its way to the caller. It stores it only if it is complete."""
+
+    _writer: Any = attrs.field(repr=False)
+    _expected: int | None
+    _seen: list[int] = attrs.field(factory=lambda: [0])
+
+    async def write(self, chunk: bytes) -> None:
+        """The next part of the body."""
+        self._seen[0] += len(chunk)
+        await _settled(self._writer.write(chunk))
+
+    async def finish(self) -> None:
+        """The body has ended, says the connection. It is stored unless Content-Length says otherwise (§ 3.3)."""
+        if self._expected is None or self._seen[0] == self._expected:
+            await _settled(self._writer.finish())
+
+
+@attrs.frozen
+class Passed:
+    """Answer with the server's response as it is, telling `recording` of its body, if there is one."""
+
+    response: Any
+    recording: Recording | None = None
+
+
+@attrs.frozen
+class Revalidated:
+    """Answer with what is stored, which the server confirmed in `response`, a 304."""
+
+    response: Any
+    answer: StoredResponse
+
+
+async def exchange(
+    client: Client[R], storage: AnyStorage, method: str, uri: str, headers: rules.Headers
+) -> Passed | Revalidated:
+    """Carry out a request."""
+    key = rules.key_of(method, uri, headers)
+    if key is None:
+        return Passed(await client.send(None))
+    sent: Validator | None = None
+    if not rules.has_condition(headers):
+        sent = await _settled(storage.try_hit(key))
+    response = await client.send(None if sent is None else rules.condition(sent))
+    head = client.head(response)
+    if sent is not None and head.status == 304:
+        answer = await _confirmed(client, response, storage, key, sent)
+        if answer is not None:
+            return Revalidated(response, answer)
+        response = await client.send(None)  # it is gone, or another: now without a condition
+        head = client.head(response)
+    return Passed(response, await _recording(storage, key, head))
+
+
+async def _confirmed(
+    client: Client[R], response: R, storage: AnyStorage, key: rules.Key, sent: Validator
+) -> StoredResponse | None:
+    try:
+        stored: StoredResponse | None = await _settled(storage.load(key))
+    finally:
+        await client.discard(response)
+    fresh = client.head(response).headers
+    if stored is None or not rules.confirms(sent, fresh, stored.headers):
+        return None
+    merged = rules.updated(stored.headers, fresh, None if key[0] == "HEAD" else stored.body)
+    await _refresh(storage, key, sent, StoredResponse(stored.status, rules.to_store(merged), stored.body))
+    return StoredResponse(stored.status, merged, stored.body)
+
+
+async def _refresh(storage: AnyStorage, key: rules.Key, sent: Validator, stored: StoredResponse) -> None:
+    """Store what a 304 changed (§ 4.3.4) as far as the next request needs it, which is the validator.
+
+    The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
+    """
+    validator = rules.validator_of(stored.headers)
+    if validator is not None and validator != sent:
+        writer: Any = await _settled(storage.writer(key, validator, stored.status, stored.headers))
+        await _settled(writer.write(stored.body))
+        await _settled(writer.finish())
+
+
+async def _recording(storage: AnyStorage, key: rules.Key, head: Head) -> Recording | None:
+    validator = rules.storable(head.status, head.headers)
+    if validator is None:
+        return None
+    writer: Any = await _settled(storage.writer(key, validator, head.status, rules.to_store(head.headers)))
+    return Recording(writer, 0 if key[0] == "HEAD" else rules.declared_length(head.headers))
+
+
+async def _settled(result: Awaitable[Any] | Any) -> Any:
+    """What a storage's method returned, or what that is the promise of."""
+    return await result if isawaitable(result) else result

@@ -1,0 +1,208 @@
+"""The rules of HTTP caching, as functions of methods, URIs and headers (RFC 9110 and RFC 9111; § cites 9111).
+
+A private cache (§ 1) that asks the server before every use, as octocrab does. So what is stale needs no arithmetic
+(§ 4.2), `no-cache` and `max-age` ask for nothing more (§ 5.2), and an unsafe method has nothing to invalidate (§ 4.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from urllib.parse import urlsplit, urlunsplit
+
+from asynclocks.recipes._stored import Header, Validator
+
+Headers = Sequence[Header]
+Key = tuple[str, str, str]
+
+# RFC 9110 § 13.1: who brings a condition of their own wants to see the 304 (or 412) themselves.
+CONDITIONS = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"})
+
+# Request headers that select no representation, so that they do not divide the cache. A response that says it varies
+# on one of them is not stored (§ 4.1). Every other header is part of the key, which is stricter than Vary asks for.
+UNSELECTIVE = CONDITIONS | {
+    "cache-control",
+    "connection",
+    "content-length",
+    "date",
+    "host",  # in the URI
+    "keep-alive",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "x-request-id",
+}
+
+# § 3.1, and two that do harm when they are repeated: an old Age (§ 5.1), a cookie that undoes a newer one (§ 7.3).
+UNSTORED = frozenset(
+    {
+        "age",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+# § 3.2: they say how the stored body is to be read; a 304 has no say in that.
+OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-range", "content-type"})
+
+
+def key_of(method: str, uri: str, headers: Headers) -> Key | None:
+    """The key of what this request may be answered with. None: the cache stays out of it.
+
+    Only GET and HEAD (RFC 9110 § 9.3) without content, of absolute http URIs, and not if the caller says `no-store`
+    (§ 5.2.1.5).
+    """
+    if method not in {"GET", "HEAD"} or "no-store" in directives(headers) or _has_content(headers):
+        return None
+    absolute = normalised(uri)
+    return None if absolute is None else (method, absolute, _selection(headers))
+
+
+def normalised(uri: str) -> str | None:
+    """One spelling for one URI (RFC 9110 § 4.2.3), without fragment and password. None: not absolute http."""
+    parts = urlsplit(uri)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not host or parts.scheme not in {"http", "https"}:
+        return None
+    at = f"[{host}]" if ":" in host else host
+    if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
+        at = f"{at}:{port}"
+    return urlunsplit((parts.scheme, at, parts.path or "/", parts.query, ""))
+
+
+def _selection(headers: Headers) -> str:
+    """What selects the representation, Authorization and all, as a hash."""
+    selecting = sorted(h for h in ((name.lower(), value) for name, value in headers) if h[0] not in UNSELECTIVE)
+    return sha256(repr(selecting).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _has_content(headers: Headers) -> bool:
+    # RFC 9110 § 9.3.1: content of a GET has no meaning that a key could cover.
+    return bool(values(headers, "transfer-encoding")) or any(v != "0" for v in values(headers, "content-length"))
+
+
+def has_condition(headers: Headers) -> bool:
+    """Does the caller ask conditionally, or for a part (§ 3.3)?"""
+    return any(name.lower() in CONDITIONS or name.lower() == "range" for name, _ in headers)
+
+
+def condition(validator: Validator) -> Header:
+    """The header that asks whether this is still right: ETag before Last-Modified (RFC 9110 § 13.2.2)."""
+    if validator.etag is not None:
+        return ("If-None-Match", validator.etag)
+    assert validator.last_modified is not None
+    return ("If-Modified-Since", validator.last_modified)
+
+
+def storable(status: int, headers: Headers) -> Validator | None:
+    """The validator by which this response may be stored and asked for again; None: it is not to be stored.
+
+    Only 200: a 304 stands for nothing else (RFC 9110 § 15.4.5). Not with `no-store` (§ 5.2.2.5), nor when it varies
+    on anything that is not in the key (§ 4.1), nor when its length is in doubt (RFC 9110 § 8.6). `private`
+    (§ 5.2.2.7) and Authorization (§ 3.5) bind shared caches; the key keeps the callers apart.
+    """
+    if status != 200 or "no-store" in directives(headers) or _varies_beyond_key(headers):
+        return None
+    if values(headers, "content-range") or len(set(values(headers, "content-length"))) > 1:
+        return None
+    return validator_of(headers)
+
+
+def validator_of(headers: Iterable[Header]) -> Validator | None:
+    """The one ETag, and the Last-Modified if it is a date. None if there is neither."""
+    headers = tuple(headers)
+    etags = set(values(headers, "etag"))
+    etag = etags.pop() if len(etags) == 1 else None
+    dates = [value for value in values(headers, "last-modified") if _is_date(value)]
+    last_modified = dates[0] if len(dates) == 1 else None
+    return Validator(etag or None, last_modified) if etag or last_modified else None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        parsedate_to_datetime(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _varies_beyond_key(headers: Headers) -> bool:
+    return any(name == "*" or name in UNSELECTIVE for name in tokens(headers, "vary"))
+
+
+def to_store(headers: Headers) -> tuple[Header, ...]:
+    """What of a response's headers is stored: all but what concerns this connection only (§ 3.1)."""
+    left_out = UNSTORED | set(tokens(headers, "connection"))
+    return tuple(header for header in headers if header[0].lower() not in left_out)
+
+
+def updated(stored: Headers, fresh: Headers, body: bytes | None) -> tuple[Header, ...]:
+    """The headers of a stored response after a 304 (§ 3.2, § 4.3.4): the 304's own win, but not over the body's.
+
+    `body` is None where the answer has none (HEAD); else Content-Length is its length.
+    """
+    connection = {"connection", "keep-alive", "transfer-encoding", "trailer", "upgrade", *tokens(fresh, "connection")}
+    news = [h for h in fresh if h[0].lower() not in OF_THE_BODY and h[0].lower() not in connection]
+    replaced = {name.lower() for name, _ in news}
+    if body is not None:
+        replaced.add("content-length")
+        news.append(("Content-Length", str(len(body))))
+    return (*(header for header in stored if header[0].lower() not in replaced), *news)
+
+
+def confirms(sent: Validator, fresh: Headers, stored: Headers) -> bool:
+    """Is this 304 about what is stored (§ 4.3.3, § 4.3.4)?
+
+    Not if something else was stored since we asked, nor if the 304 names another ETag (compared weakly, RFC 9110
+    § 8.8.3.2).
+    """
+    if validator_of(stored) != sent:
+        return False
+    told = values(fresh, "etag")
+    return sent.etag is None or not told or {_opaque(tag) for tag in told} == {_opaque(sent.etag)}
+
+
+def _opaque(etag: str) -> str:
+    return etag.removeprefix("W/")
+
+
+def declared_length(headers: Headers) -> int | None:
+    """The Content-Length; None if there is none, -1 if it is no number (then no body fits it)."""
+    said = values(headers, "content-length")
+    if not said:
+        return None
+    return int(said[0]) if said[0].isascii() and said[0].isdigit() and len(said[0]) < 20 else -1
+
+
+def values(headers: Iterable[Header], wanted: str) -> list[str]:
+    """All values of one header."""
+    return [value.strip() for name, value in headers if name.lower() == wanted]
+
+
+def tokens(headers: Iterable[Header], wanted: str) -> list[str]:
+    """The members of a list header, in lower case."""
+    return [token.strip().lower() for value in values(headers, wanted) for token in value.split(",") if token.strip()]
+
+
+def directives(headers: Iterable[Header]) -> set[str]:
+    """The names of the Cache-Control directives (§ 5.2)."""
+    return {token.partition("=")[0].strip() for token in tokens(headers, "cache-control")}

@@ -1,0 +1,106 @@
+"""CachingTransport: the HTTP cache for httpx, on asyncio and on trio (extra ``httpx``)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+
+from asynclocks.recipes._http_exchange import Head, Recording, Revalidated, exchange
+from asynclocks.recipes._stored import AnyStorage, Header
+from asynclocks.recipes.http_cache import InMemoryCache
+
+
+class CachingTransport(httpx.AsyncBaseTransport):
+    """Answers from the cache what the server confirms with a 304; everything else passes through.
+
+    Give one `storage` to several transports to share it. A body reaches the caller as it comes, and is stored only
+    when it is complete. An answer from the cache says so: ``response.extensions["from_cache"]`` is True.
+
+    ::
+
+        async with httpx.AsyncClient(transport=CachingTransport()) as client:
+            response = await client.get("https://api.github.com/users/octocat")
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, *, storage: AnyStorage | None = None) -> None:
+        self._transport = httpx.AsyncHTTPTransport() if transport is None else transport
+        self._storage: AnyStorage = InMemoryCache() if storage is None else storage
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        headers = _decoded(request.headers)
+        client = _Client(self._transport, request)
+        outcome = await exchange(client, self._storage, request.method, str(request.url), headers)
+        response: httpx.Response = outcome.response
+        if isinstance(outcome, Revalidated):
+            return _from_cache(outcome, head_only=request.method == "HEAD")
+        if outcome.recording is not None:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = _Recorded(response.stream, outcome.recording)
+        return response
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _Client:
+    def __init__(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> None:
+        self._transport = transport
+        self._request = request
+
+    async def send(self, condition: Header | None) -> httpx.Response:
+        request = self._request
+        if condition is not None:  # the caller's own request stays as it is
+            headers = [*request.headers.raw, (condition[0].encode(), condition[1].encode("latin-1"))]
+            stream, extensions = request.stream, request.extensions
+            request = httpx.Request(request.method, request.url, headers=headers, stream=stream, extensions=extensions)
+        return await self._transport.handle_async_request(request)
+
+    def head(self, response: httpx.Response) -> Head:
+        return Head(response.status_code, _decoded(response.headers))
+
+    async def discard(self, response: httpx.Response) -> None:
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        try:
+            async for _ in stream:  # a 304 has no content; read to its end, the connection can be used again
+                break
+        finally:
+            await stream.aclose()
+
+
+class _Recorded(httpx.AsyncByteStream):
+    """A body on its way to the caller, with the cache listening."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, recording: Recording) -> None:
+        self._stream = stream
+        self._recording = recording
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            await self._recording.write(chunk)
+            yield chunk
+        await self._recording.finish()  # not reached when the caller leaves early or the connection breaks
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _from_cache(outcome: Revalidated, *, head_only: bool) -> httpx.Response:
+    answer = outcome.answer
+    return httpx.Response(
+        answer.status,
+        headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers],
+        stream=httpx.ByteStream(b"" if head_only else answer.body),
+        extensions={**_kept(outcome.response.extensions), "from_cache": True},
+    )
+
+
+def _kept(extensions: dict[str, object]) -> dict[str, object]:
+    # The reason phrase is the 304's, the network stream has gone back to the pool.
+    return {name: value for name, value in extensions.items() if name == "http_version"}
+
+
+def _decoded(headers: httpx.Headers) -> tuple[Header, ...]:
+    # Latin-1 maps every byte to a character and back, whatever the bytes meant (RFC 9110, 5.5).
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw)
