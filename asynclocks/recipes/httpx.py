@@ -36,7 +36,11 @@ class CachingTransport(httpx.AsyncBaseTransport):
             return _from_cache(outcome, head_only=request.method == "HEAD")
         if outcome.recording is not None:
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            response.stream = _Recorded(response.stream, outcome.recording)
+            stream = _Recorded(response.stream, outcome.recording)
+            # A new one, since a mock's response that was read already would never look at its stream again.
+            return httpx.Response(
+                response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
+            )
         return response
 
     async def aclose(self) -> None:

@@ -1,0 +1,495 @@
+"""The HTTP cache without a network: the rules, the exchange, the storage in memory."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from asynclocks.recipes import CacheWriter, InMemoryCache, StoredResponse, Validator, _http_rules as rules
+from asynclocks.recipes._http_exchange import Head, Passed, Revalidated, exchange
+from tests.support import settle, spawn
+
+URI = "https://api.example/users/octocat"
+Headers = Iterable[tuple[str, str]]
+
+
+class Reply:
+    def __init__(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
+        self.status, self.headers, self.body = status, tuple(headers), body
+        self.discarded = False
+
+
+class Server:
+    """A resource with an ETag, or whatever `answer` says. Also the client of an exchange."""
+
+    def __init__(self, body: bytes = b"octocat", **headers: str) -> None:
+        self.body = body
+        self.headers = {
+            "ETag": '"v1"',
+            "Content-Length": str(len(body)),
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        self.on_304: dict[str, str] = {}
+        self.asked: list[tuple[str, str] | None] = []
+        self.answer: Callable[[tuple[str, str] | None], Reply] = self.answer_by_etag
+
+    def answer_by_etag(self, condition: tuple[str, str] | None) -> Reply:
+        expected = {
+            ("If-None-Match", self.headers.get("ETag")),
+            ("If-Modified-Since", self.headers.get("Last-Modified")),
+        }
+        if condition in expected:
+            return Reply(304, self.on_304.items())
+        return Reply(200, self.headers.items(), self.body)
+
+    async def send(self, condition: tuple[str, str] | None) -> Reply:
+        self.asked.append(condition)
+        return self.answer(condition)
+
+    def head(self, response: Reply) -> Head:
+        return Head(response.status, response.headers)
+
+    async def discard(self, response: Reply) -> None:
+        response.discarded = True
+
+
+async def fetch(server: Server, storage: Any, *, method: str = "GET", uri: str = URI, **headers: str) -> StoredResponse:
+    sent = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    outcome = await exchange(server, storage, method, uri, sent)
+    if isinstance(outcome, Revalidated):
+        assert outcome.response.discarded
+        return outcome.answer
+    assert isinstance(outcome, Passed)
+    reply = outcome.response
+    body = b"" if method == "HEAD" else reply.body
+    if outcome.recording is not None:
+        for byte in body:
+            await outcome.recording.write(bytes([byte]))
+        await outcome.recording.finish()
+    return StoredResponse(reply.status, reply.headers, body)
+
+
+def entries(storage: InMemoryCache) -> int:
+    return storage.statistics().entries
+
+
+# octocrab's own tests
+async def test_thrice_the_same_user_is_one_plain_200_and_two_304s() -> None:
+    server, storage = Server(), InMemoryCache()
+    bodies = [(await fetch(server, storage)).body for _ in range(3)]
+    assert bodies == [b"octocat"] * 3
+    assert server.asked == [None, ("If-None-Match", '"v1"'), ("If-None-Match", '"v1"')]
+
+
+async def test_changed_etag_replaces_body_and_etag() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.body, server.headers = b"renamed", {"ETag": '"v2"'}
+    bodies = [(await fetch(server, storage)).body for _ in range(3)]
+    assert bodies == [b"renamed"] * 3
+    assert server.asked[1:] == [("If-None-Match", '"v1"'), ("If-None-Match", '"v2"'), ("If-None-Match", '"v2"')]
+
+
+async def test_last_modified_serves_where_there_is_no_etag() -> None:
+    date = "Tue, 15 Nov 1994 12:45:26 GMT"
+    server, storage = Server(Last_Modified=date), InMemoryCache()
+    del server.headers["ETag"]
+    await fetch(server, storage)
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked == [None, ("If-Modified-Since", date)]
+
+
+# the faults of the original
+async def test_two_clients_of_one_storage_share_it() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    assert (await fetch(server, storage)).body == b"octocat"
+    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="a copy would share nothing"):
+            copying(storage)
+
+
+async def test_writer_dropped_unfinished_stores_nothing() -> None:
+    server, storage = Server(), InMemoryCache()
+    outcome = await exchange(server, storage, "GET", URI, ())
+    assert isinstance(outcome, Passed)
+    assert outcome.recording is not None
+    await outcome.recording.write(b"octo")
+    del outcome
+    assert storage.statistics().bytes == 0
+
+
+@pytest.mark.parametrize("lie", ["3", "8", "-7", "many", "9" * 30, str(5 * 1024**3)])
+async def test_body_of_another_length_than_declared_is_not_stored(lie: str) -> None:
+    server, storage = Server(Content_Length=lie), InMemoryCache()
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert entries(storage) == 0
+
+
+async def test_interrupted_replacement_leaves_the_old_response() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.headers["ETag"] = '"v2"'
+    await exchange(server, storage, "GET", URI, ())  # nobody reads it
+    server.headers["ETag"] = '"v1"'
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked[-1] == ("If-None-Match", '"v1"')
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get"])
+async def test_only_get_and_head_are_cached(method: str) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    await fetch(server, storage, method=method)
+    await fetch(server, storage, method=method)
+    assert server.asked == [None] * 3
+    assert entries(storage) == 1
+
+
+async def test_head_and_get_are_two_entries() -> None:
+    server, storage = Server(), InMemoryCache()
+    assert (await fetch(server, storage, method="HEAD")).body == b""
+    assert (await fetch(server, storage)).body == b"octocat"
+    again = await fetch(server, storage, method="HEAD")
+    assert (again.body, ("Content-Length", "7") in again.headers) == (b"", True)
+    assert server.asked == [None, None, ("If-None-Match", '"v1"')]
+
+
+@pytest.mark.parametrize("header", ["Accept", "Authorization", "Cookie", "Accept-Language", "X-GitHub-OTP"])
+async def test_another_header_never_gets_somebody_elses_answer(header: str) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage, **{header: "mine"})
+    server.body = b"another"
+    assert (await fetch(server, storage, **{header: "yours"})).body == b"another"
+    assert (await fetch(server, storage, **{header: "mine"})).body == b"octocat"
+    assert server.asked == [None, None, ("If-None-Match", '"v1"')]
+
+
+def test_authorization_is_in_the_key_as_a_hash_only() -> None:
+    key = rules.key_of("GET", "https://me:password@api.example/", [("Authorization", "Bearer secret")])
+    assert key is not None
+    assert key[:2] == ("GET", "https://api.example/")
+    assert "secret" not in repr(key)
+    assert "password" not in repr(key)
+    assert key != rules.key_of("GET", "https://api.example/", [("Authorization", "Bearer other")])
+
+
+@pytest.mark.parametrize(("name", "status"), [("If_None_Match", 304), ("If_Modified_Since", 304), ("If_Match", 412)])
+async def test_callers_own_condition_passes_through_untouched(name: str, status: int) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.answer = lambda condition: Reply(status, [("ETag", '"mine"')])
+    answer = await fetch(server, storage, **{name: '"mine"'})
+    assert (answer.status, answer.headers) == (status, (("ETag", '"mine"'),))
+    assert server.asked[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://api.example/a", "HTTPS://API.Example:443/a"),
+        ("http://api.example", "http://api.example:80/#top"),
+        ("http://[::1]:8080/a?b", "http://[::1]:8080/a?b#c"),
+    ],
+)
+def test_spellings_of_one_uri_are_one_key(one: str, other: str) -> None:
+    assert rules.key_of("GET", one, ()) == rules.key_of("GET", other, ()) is not None
+
+
+@pytest.mark.parametrize(
+    "uri", ["/users/octocat", "users", "//api.example/users", "ftp://a/b", "http://a:port/", "http://"]
+)
+async def test_what_is_no_absolute_uri_is_not_cached(uri: str) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage, uri=uri)
+    assert entries(storage) == 0
+
+
+# what may be stored
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cache_Control": "private, No-Store"},
+        {"Vary": "*"},
+        {"Vary": "Accept, User-Agent"},
+        {"Content_Range": "bytes 0-6/7"},
+        {"ETag": ""},
+    ],
+)
+async def test_what_must_not_be_stored_is_not(headers: dict[str, str]) -> None:
+    server, storage = Server(**headers), InMemoryCache()
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert entries(storage) == 0
+
+
+@pytest.mark.parametrize("status", [201, 206, 301, 404, 500])
+async def test_only_a_200_is_stored(status: int) -> None:
+    server, storage = Server(), InMemoryCache()
+    server.answer = lambda condition: Reply(status, [("ETag", '"v1"')])
+    assert (await fetch(server, storage)).status == status
+    assert entries(storage) == 0
+
+
+@pytest.mark.parametrize("headers", [{"Cache_Control": "private, max-age=60"}, {"Vary": "Accept, Authorization"}])
+async def test_private_and_covered_answers_are_stored(headers: dict[str, str]) -> None:
+    server, storage = Server(**headers), InMemoryCache()
+    await fetch(server, storage, Authorization="Bearer secret")
+    assert entries(storage) == 1
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Cache_Control": "no-store"}, {"Content_Length": "3"}, {"Transfer_Encoding": "chunked"}]
+)
+async def test_request_that_wants_no_cache_or_has_content_passes_by(headers: dict[str, str]) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage, **headers)
+    assert storage.statistics().misses == 0
+
+
+@pytest.mark.parametrize("lengths", [("7", "8"), ("8", "7")])
+async def test_two_lengths_are_not_stored(lengths: tuple[str, str]) -> None:
+    server, storage = Server(), InMemoryCache()
+    server.answer = lambda condition: Reply(
+        200, [("ETag", '"v1"'), *(("Content-Length", length) for length in lengths)], b"octocat"
+    )
+    await fetch(server, storage)
+    assert entries(storage) == 0
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", "0"])
+def test_last_modified_that_is_no_date_is_no_validator(date: str) -> None:
+    assert rules.validator_of([("Last-Modified", date)]) is None
+
+
+# what a 304 brings
+async def test_304_updates_all_but_what_describes_the_body() -> None:
+    server, storage = Server(Content_Type="text/plain", Link="<2>", X_RateLimit="10", Age="5"), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {
+        "X-RateLimit": "9",
+        "Content-Type": "text/html",
+        "Content-Length": "0",
+        "Connection": "X-Hop",
+        "X-Hop": "1",
+    }
+    answer = await fetch(server, storage)
+    assert answer.status == 200
+    assert {name.lower(): value for name, value in answer.headers} == {
+        "content-type": "text/plain",
+        "content-length": "7",
+        "link": "<2>",
+        "etag": '"v1"',
+        "x-ratelimit": "9",
+    }
+
+
+async def test_cookie_is_not_set_again_from_the_cache() -> None:
+    server, storage = Server(Set_Cookie="session=old"), InMemoryCache()
+    assert ("Set-Cookie", "session=old") in (await fetch(server, storage)).headers
+    assert "Set-Cookie" not in dict((await fetch(server, storage)).headers)
+
+
+async def test_304_for_nothing_stored_passes_through() -> None:
+    server, storage = Server(), InMemoryCache()
+    server.answer = lambda condition: Reply(304, [("ETag", '"v1"')])
+    assert (await fetch(server, storage)).status == 304
+    assert entries(storage) == 0
+
+
+async def test_evicted_between_question_and_answer_asks_again() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+
+    def answer(condition: tuple[str, str] | None) -> Reply:
+        storage.clear()
+        return server.answer_by_etag(condition)
+
+    server.answer = answer
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked == [None, ("If-None-Match", '"v1"'), None]
+
+
+async def test_304_that_names_another_etag_is_not_believed() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {"ETag": '"v2"'}
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked == [None, ("If-None-Match", '"v1"'), None]
+
+
+async def test_304_about_what_was_replaced_meanwhile_is_not_believed() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    key = rules.key_of("GET", URI, ())
+    assert key is not None
+
+    def answer(condition: tuple[str, str] | None) -> Reply:
+        if condition is None:
+            return Reply(200, server.headers.items(), server.body)
+        store(storage, key, b"newer", etag='"v2"')
+        return Reply(304)
+
+    server.answer = answer
+    assert (await fetch(server, storage)).body == b"octocat"
+
+
+async def test_304_with_a_new_date_is_asked_with_that_date() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {"ETag": 'W/"v1"'}
+    await fetch(server, storage)
+    server.headers["ETag"] = 'W/"v1"'
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked[-1] == ("If-None-Match", 'W/"v1"')
+
+
+async def test_non_ascii_headers_come_back_as_they_were() -> None:
+    server, storage = Server(ETag='"\xfc"', X_Name="caf\xe9"), InMemoryCache()
+    await fetch(server, storage, Accept="\xe9\udc80")
+    answer = await fetch(server, storage, Accept="\xe9\udc80")
+    assert ("X-Name", "caf\xe9") in answer.headers
+    assert server.asked[-1] == ("If-None-Match", '"\xfc"')
+
+
+async def test_server_that_never_answers_leaves_nothing_locked() -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    stuck = Server()
+
+    async def hang(condition: tuple[str, str] | None) -> Reply:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    stuck.send = hang  # type: ignore[method-assign]
+    async with anyio.create_task_group() as group:
+        caller = spawn(group, fetch, stuck, storage)
+        await settle()
+        assert (await fetch(server, storage)).body == b"octocat"
+        caller.cancel()
+    assert (await fetch(server, storage)).body == b"octocat"
+
+
+class AsyncStorage:
+    """A storage whose methods are coroutines."""
+
+    def __init__(self) -> None:
+        self.inner = InMemoryCache()
+
+    async def try_hit(self, key: Hashable) -> Validator | None:
+        await anyio.lowlevel.checkpoint()
+        return self.inner.try_hit(key)
+
+    async def load(self, key: Hashable) -> StoredResponse | None:
+        await anyio.lowlevel.checkpoint()
+        return self.inner.load(key)
+
+    async def writer(self, key: Hashable, validator: Validator, status: int, headers: Headers) -> AsyncWriter:
+        await anyio.lowlevel.checkpoint()
+        return AsyncWriter(self.inner.writer(key, validator, status, headers))
+
+
+class AsyncWriter:
+    def __init__(self, inner: CacheWriter) -> None:
+        self.inner = inner
+
+    async def write(self, chunk: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.inner.write(chunk)
+
+    async def finish(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.inner.finish()
+
+
+async def test_storage_of_coroutines_is_accepted() -> None:
+    server, storage = Server(), AsyncStorage()
+    assert [(await fetch(server, storage)).body for _ in range(2)] == [b"octocat"] * 2
+    assert server.asked == [None, ("If-None-Match", '"v1"')]
+
+
+# the storage in memory
+def store(storage: InMemoryCache, key: Hashable, body: bytes, etag: str = '"e"') -> None:
+    writer = storage.writer(key, Validator(etag, None), 200, [("ETag", etag)])
+    writer.write(body)
+    writer.finish()
+
+
+SIZE = len("ETag") + len('"e"') + 10  # of an entry with a body of ten bytes
+
+
+def test_least_recently_used_leaves_first() -> None:
+    storage = InMemoryCache(3 * SIZE)
+    for key in "abc":
+        store(storage, key, b"0123456789")
+    storage.load("a")
+    storage.try_hit("b")
+    store(storage, "d", b"0123456789")
+    assert [storage.load(key) is not None for key in "abcd"] == [True, True, False, True]
+    statistics = storage.statistics()
+    assert (statistics.evictions, statistics.entries, statistics.bytes) == (1, 3, 3 * SIZE)
+
+
+def test_bytes_stay_within_bounds_whatever_comes() -> None:
+    storage = InMemoryCache(1000)
+    for number in range(500):
+        store(storage, number, b"x" * number)
+        assert storage.statistics().bytes <= 1000
+
+
+def test_replacing_an_entry_counts_it_once() -> None:
+    storage = InMemoryCache()
+    store(storage, "a", b"x" * 100)
+    store(storage, "a", b"0123456789")
+    assert (storage.statistics().entries, storage.statistics().bytes) == (1, SIZE)
+
+
+def test_what_is_too_large_is_not_stored_nor_collected() -> None:
+    storage = InMemoryCache(100)
+    store(storage, "a", b"old")
+    writer: Any = storage.writer("a", Validator('"f"', None), 200, ())
+    for _ in range(5):
+        writer.write(b"x" * 30)
+    assert sum(map(len, writer._chunks)) <= 100
+    writer.finish()
+    assert storage.load("a") is None  # the older one is out of date
+    assert storage.statistics().bytes == 0
+
+
+def test_statistics_count_hits_and_misses() -> None:
+    storage = InMemoryCache()
+    storage.try_hit("a")
+    store(storage, "a", b"")
+    storage.try_hit("a")
+    storage.clear()
+    storage.try_hit("a")
+    statistics = storage.statistics()
+    assert (statistics.hits, statistics.misses, statistics.entries, statistics.bytes) == (1, 2, 0, 0)
+
+
+def test_negative_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_bytes is -1"):
+        InMemoryCache(-1)
+
+
+def test_secrets_are_in_no_repr() -> None:
+    stored = StoredResponse(200, (("X-Token", "secret"),), b"secret")
+    assert repr(stored) == "StoredResponse(status=200)"
+    storage = InMemoryCache()
+    store(storage, "a", b"secret")
+    assert repr(storage).startswith("<InMemoryCache 1 entries")
+
+
+def test_recipes_do_not_import_httpx() -> None:
+    import subprocess
+    import sys
+
+    if sys.platform == "emscripten":
+        pytest.skip("no processes here")
+    program = "import sys, asynclocks.recipes, asynclocks.recipes.pyfetch; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
