@@ -137,9 +137,7 @@ class Running(Generic[T]):
 unseen: set[Running[Any]] = set()  # tasks that failed, and nobody has asked yet
 
 
-def spawn(
-    group: TaskGroup, function: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str | None = None
-) -> Running[T]:
+def spawn(group: TaskGroup, function: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str | None = None) -> Running[T]:
     """Start ``function(*args)`` in the task group, as a task called `name`, and return its handle.
 
     An AssertionError fails the group at once. Any other exception waits in the handle, and fails the test if nobody
