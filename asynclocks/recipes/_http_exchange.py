@@ -7,7 +7,6 @@ Nothing is held while the server is waited for, so a caller may leave at any poi
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -78,11 +77,12 @@ async def exchange(
     client: Client[R], storage: AnyStorage, method: str, uri: str, headers: rules.Headers
 ) -> Passed | Revalidated:
     """Carry out a request."""
-    key = rules.key_of(method, uri, headers)
+    asked = rules.fields(headers)
+    key = rules.key_of(method, uri, asked)
     if key is None:
         return Passed(await client.send(None))
     sent: Validator | None = None
-    if not rules.has_condition(headers):
+    if not rules.has_condition(asked):
         sent = await _settled(storage.try_hit(key))
     response = await client.send(None if sent is None else rules.condition(sent))
     head = client.head(response)
@@ -103,7 +103,7 @@ async def _confirmed(
     finally:
         await client.discard(response)
     fresh = client.head(response).headers
-    if stored is None or not rules.confirms(sent, fresh, stored.headers):
+    if stored is None or not rules.confirms(sent, rules.fields(fresh), rules.fields(stored.headers)):
         return None
     merged = rules.updated(stored.headers, fresh, None if key[0] == "HEAD" else stored.body)
     await _refresh(storage, key, sent, StoredResponse(stored.status, rules.to_store(merged), stored.body))
@@ -115,7 +115,7 @@ async def _refresh(storage: AnyStorage, key: rules.Key, sent: Validator, stored:
 
     The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
     """
-    validator = rules.validator_of(stored.headers)
+    validator = rules.validator_of(rules.fields(stored.headers))
     if validator is not None and validator != sent:
         writer: Any = await _settled(storage.writer(key, validator, stored.status, stored.headers))
         await _settled(writer.write(stored.body))
@@ -123,13 +123,14 @@ async def _refresh(storage: AnyStorage, key: rules.Key, sent: Validator, stored:
 
 
 async def _recording(storage: AnyStorage, key: rules.Key, head: Head) -> Recording | None:
-    validator = rules.storable(head.status, head.headers)
+    told = rules.fields(head.headers)
+    validator = rules.storable(head.status, told)
     if validator is None:
         return None
     writer: Any = await _settled(storage.writer(key, validator, head.status, rules.to_store(head.headers)))
-    return Recording(writer, 0 if key[0] == "HEAD" else rules.declared_length(head.headers))
+    return Recording(writer, 0 if key[0] == "HEAD" else rules.declared_length(told))
 
 
 async def _settled(result: Awaitable[Any] | Any) -> Any:
     """What a storage's method returned, or what that is the promise of."""
-    return await result if isawaitable(result) else result
+    return await result if hasattr(result, "__await__") else result

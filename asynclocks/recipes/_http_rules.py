@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from asynclocks.recipes._stored import Header, Validator
 
 Headers = Sequence[Header]
+Fields = dict[str, list[str]]  # the values of each header, by its name in lower case
 Key = tuple[str, str, str]
 
 # RFC 9110 § 13.1: who brings a condition of their own wants to see the 304 (or 412) themselves.
@@ -40,17 +41,15 @@ UNSELECTIVE = CONDITIONS | {
     "x-request-id",
 }
 
-# § 3.1, and two that do harm when they are repeated: an old Age (§ 5.1), a cookie that undoes a newer one (§ 7.3).
-UNSTORED = frozenset(
+# § 3.1: they concern this connection, or a proxy on its way.
+OF_THE_CONNECTION = frozenset(
     {
-        "age",
         "connection",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authentication-info",
         "proxy-authorization",
         "proxy-connection",
-        "set-cookie",
         "te",
         "trailer",
         "transfer-encoding",
@@ -58,11 +57,22 @@ UNSTORED = frozenset(
     }
 )
 
+# These do harm when they are repeated: an old Age (§ 5.1), a cookie that undoes a newer one (§ 7.3).
+UNSTORED = OF_THE_CONNECTION | {"age", "set-cookie"}
+
 # § 3.2: they say how the stored body is to be read; a 304 has no say in that.
 OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-range", "content-type"})
 
 
-def key_of(method: str, uri: str, headers: Headers) -> Key | None:
+def fields(headers: Iterable[Header]) -> Fields:
+    """The headers, to look things up in."""
+    found: Fields = {}
+    for name, value in headers:
+        found.setdefault(name.lower(), []).append(value.strip())
+    return found
+
+
+def key_of(method: str, uri: str, headers: Fields) -> Key | None:
     """The key of what this request may be answered with. None: the cache stays out of it.
 
     Only GET and HEAD (RFC 9110 § 9.3) without content, of absolute http URIs, and not if the caller says `no-store`
@@ -89,20 +99,20 @@ def normalised(uri: str) -> str | None:
     return urlunsplit((parts.scheme, at, parts.path or "/", parts.query, ""))
 
 
-def _selection(headers: Headers) -> str:
+def _selection(headers: Fields) -> str:
     """What selects the representation, Authorization and all, as a hash."""
-    selecting = sorted(h for h in ((name.lower(), value) for name, value in headers) if h[0] not in UNSELECTIVE)
+    selecting = sorted((name, headers[name]) for name in headers.keys() - UNSELECTIVE)
     return sha256(repr(selecting).encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _has_content(headers: Headers) -> bool:
+def _has_content(headers: Fields) -> bool:
     # RFC 9110 § 9.3.1: content of a GET has no meaning that a key could cover.
-    return bool(values(headers, "transfer-encoding")) or any(v != "0" for v in values(headers, "content-length"))
+    return "transfer-encoding" in headers or headers.get("content-length", ["0"]) != ["0"]
 
 
-def has_condition(headers: Headers) -> bool:
+def has_condition(headers: Fields) -> bool:
     """Does the caller ask conditionally, or for a part (§ 3.3)?"""
-    return any(name.lower() in CONDITIONS or name.lower() == "range" for name, _ in headers)
+    return "range" in headers or not CONDITIONS.isdisjoint(headers)
 
 
 def condition(validator: Validator) -> Header:
@@ -113,7 +123,7 @@ def condition(validator: Validator) -> Header:
     return ("If-Modified-Since", validator.last_modified)
 
 
-def storable(status: int, headers: Headers) -> Validator | None:
+def storable(status: int, headers: Fields) -> Validator | None:
     """The validator by which this response may be stored and asked for again; None: it is not to be stored.
 
     Only 200: a 304 stands for nothing else (RFC 9110 § 15.4.5). Not with `no-store` (§ 5.2.2.5), nor when it varies
@@ -122,17 +132,16 @@ def storable(status: int, headers: Headers) -> Validator | None:
     """
     if status != 200 or "no-store" in directives(headers) or _varies_beyond_key(headers):
         return None
-    if values(headers, "content-range") or len(set(values(headers, "content-length"))) > 1:
+    if "content-range" in headers or len(set(headers.get("content-length", ()))) > 1:
         return None
     return validator_of(headers)
 
 
-def validator_of(headers: Iterable[Header]) -> Validator | None:
+def validator_of(headers: Fields) -> Validator | None:
     """The one ETag, and the Last-Modified if it is a date. None if there is neither."""
-    headers = tuple(headers)
-    etags = set(values(headers, "etag"))
+    etags = set(headers.get("etag", ()))
     etag = etags.pop() if len(etags) == 1 else None
-    dates = [value for value in values(headers, "last-modified") if _is_date(value)]
+    dates = [value for value in headers.get("last-modified", ()) if _is_date(value)]
     last_modified = dates[0] if len(dates) == 1 else None
     return Validator(etag or None, last_modified) if etag or last_modified else None
 
@@ -145,13 +154,13 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _varies_beyond_key(headers: Headers) -> bool:
+def _varies_beyond_key(headers: Fields) -> bool:
     return any(name == "*" or name in UNSELECTIVE for name in tokens(headers, "vary"))
 
 
 def to_store(headers: Headers) -> tuple[Header, ...]:
     """What of a response's headers is stored: all but what concerns this connection only (§ 3.1)."""
-    left_out = UNSTORED | set(tokens(headers, "connection"))
+    left_out = UNSTORED.union(tokens(fields(headers), "connection"))
     return tuple(header for header in headers if header[0].lower() not in left_out)
 
 
@@ -160,7 +169,14 @@ def updated(stored: Headers, fresh: Headers, body: bytes | None) -> tuple[Header
 
     `body` is None where the answer has none (HEAD); else Content-Length is its length.
     """
-    connection = {"connection", "keep-alive", "transfer-encoding", "trailer", "upgrade", *tokens(fresh, "connection")}
+    connection = {
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "trailer",
+        "upgrade",
+        *tokens(fields(fresh), "connection"),
+    }
     news = [h for h in fresh if h[0].lower() not in OF_THE_BODY and h[0].lower() not in connection]
     replaced = {name.lower() for name, _ in news}
     if body is not None:
@@ -169,7 +185,7 @@ def updated(stored: Headers, fresh: Headers, body: bytes | None) -> tuple[Header
     return (*(header for header in stored if header[0].lower() not in replaced), *news)
 
 
-def confirms(sent: Validator, fresh: Headers, stored: Headers) -> bool:
+def confirms(sent: Validator, fresh: Fields, stored: Fields) -> bool:
     """Is this 304 about what is stored (§ 4.3.3, § 4.3.4)?
 
     Not if something else was stored since we asked, nor if the 304 names another ETag (compared weakly, RFC 9110
@@ -177,7 +193,7 @@ def confirms(sent: Validator, fresh: Headers, stored: Headers) -> bool:
     """
     if validator_of(stored) != sent:
         return False
-    told = values(fresh, "etag")
+    told = fresh.get("etag")
     return sent.etag is None or not told or {_opaque(tag) for tag in told} == {_opaque(sent.etag)}
 
 
@@ -185,24 +201,19 @@ def _opaque(etag: str) -> str:
     return etag.removeprefix("W/")
 
 
-def declared_length(headers: Headers) -> int | None:
+def declared_length(headers: Fields) -> int | None:
     """The Content-Length; None if there is none, -1 if it is no number (then no body fits it)."""
-    said = values(headers, "content-length")
+    said = headers.get("content-length")
     if not said:
         return None
     return int(said[0]) if said[0].isascii() and said[0].isdigit() and len(said[0]) < 20 else -1
 
 
-def values(headers: Iterable[Header], wanted: str) -> list[str]:
-    """All values of one header."""
-    return [value.strip() for name, value in headers if name.lower() == wanted]
-
-
-def tokens(headers: Iterable[Header], wanted: str) -> list[str]:
+def tokens(headers: Fields, wanted: str) -> list[str]:
     """The members of a list header, in lower case."""
-    return [token.strip().lower() for value in values(headers, wanted) for token in value.split(",") if token.strip()]
+    return [token.strip().lower() for value in headers.get(wanted, ()) for token in value.split(",") if token.strip()]
 
 
-def directives(headers: Iterable[Header]) -> set[str]:
+def directives(headers: Fields) -> set[str]:
     """The names of the Cache-Control directives (§ 5.2)."""
     return {token.partition("=")[0].strip() for token in tokens(headers, "cache-control")}

@@ -68,25 +68,45 @@ class _Client:
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
             async for _ in stream:  # a 304 has no content; read to its end, the connection can be used again
-                break
+                pass
         finally:
             await stream.aclose()
 
 
 class _Recorded(httpx.AsyncByteStream):
-    """A body on its way to the caller, with the cache listening."""
+    """A body on its way to the caller, with the cache listening.
+
+    No async generator: one that a caller leaves half-way would stay for the loop's finalizer to end.
+    """
 
     def __init__(self, stream: httpx.AsyncByteStream, recording: Recording) -> None:
         self._stream = stream
-        self._recording = recording
+        self._recording: Recording | None = recording
+        self._chunks: AsyncIterator[bytes] | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._chunks = aiter(self._stream)
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert self._chunks is not None
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            await self._end()
+            raise
+        if self._recording is not None:
             await self._recording.write(chunk)
-            yield chunk
-        await self._recording.finish()  # not reached when the caller leaves early or the connection breaks
+        return chunk
+
+    async def _end(self) -> None:
+        # Not reached when the caller leaves early or the connection breaks.
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            await recording.finish()
 
     async def aclose(self) -> None:
+        self._recording = self._chunks = None
         await self._stream.aclose()
 
 
