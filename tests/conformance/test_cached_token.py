@@ -229,6 +229,38 @@ async def test_many_stale_refusals_clear_once() -> None:
     assert token.peek() == "t2"
 
 
+def test_invalidate_of_nothing_or_by_equality() -> None:
+    token: CachedToken[str] = CachedToken(never)
+    assert not token.invalidate("absent")
+    token.set("".join("a-b"))  # equal, not the same
+    assert token.invalidate("a-b")
+
+
+def test_invalidate_spares_what_came_while_it_compared() -> None:
+    class Equal:
+        def __eq__(self, other: object) -> bool:
+            token.set(newer)
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    newer = object()
+    token: CachedToken[object] = CachedToken(never)
+    token.set(Equal())
+    assert not token.invalidate(object())
+    assert token.peek() is newer
+
+
+async def test_repr_tells_of_a_fetch_under_way() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        spawn(group, token.get)
+        await settle()
+        assert repr(token) == "<CachedToken empty, being fetched>"
+        server.ready.set()
+
+
 # the clock
 async def test_arrived_expired_answers_those_who_waited_and_is_not_kept() -> None:
     server = Server(lifetime=30)

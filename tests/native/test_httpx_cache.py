@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 from asynclocks.recipes import InMemoryCache
-from asynclocks.recipes.httpx import CachingTransport
 from tests.support import settle, spawn
+
+httpx = pytest.importorskip("httpx")
+
+from asynclocks.recipes.httpx import CachingTransport  # noqa: E402 - needs the extra
 
 CHUNKS = [b"octo", b"cat"]
 
