@@ -16,7 +16,9 @@ import pytest
 
 from asynclocks import Acquisition, Mutex, Semaphore, UnsupportedLoopError
 from tests.conformance.line import Cancel, both_cancels
-from tests.support import collect, on_trio, settle, spawn
+from tests.support import collect, in_pyodide, on_trio, settle, spawn
+
+needs_no_loop = pytest.mark.skipif(in_pyodide, reason="Pyodide's loop always runs")
 
 Ask = Callable[[], tuple[Acquisition[Any], Callable[[], bool]]]  # an acquisition, and whether its lock is held
 
@@ -171,6 +173,7 @@ async def test_repr_tells_what_was_asked_of_whom() -> None:
         (await acquisition).release()
 
 
+@needs_no_loop
 @every_acquisition
 def test_outside_a_loop_it_is_refused_with_what_is_supported(ask: Ask) -> None:
     """UnsupportedLoopError names what was found, what is supported, and the ways out."""
@@ -181,6 +184,7 @@ def test_outside_a_loop_it_is_refused_with_what_is_supported(ask: Ask) -> None:
     assert not held()
 
 
+@needs_no_loop
 @pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
 def test_a_block_outside_a_loop_is_refused(make: Callable[[], Any]) -> None:
     """Though nothing would have to be waited for: nobody could have woken it."""
@@ -196,6 +200,7 @@ def test_a_block_outside_a_loop_is_refused(make: Callable[[], Any]) -> None:
     assert not primitive.locked()
 
 
+@needs_no_loop
 def test_acquire_outside_a_loop_is_refused() -> None:
     """The other locks' spelling, too."""
     mutex = Mutex()
