@@ -5,6 +5,7 @@ from __future__ import annotations
 from asynclocks._deadlock import set_deadlock_policy
 from asynclocks._guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
+from asynclocks.concurrent_map import ConcurrentMap, ConcurrentMapStatistics, Entry, Ref
 from asynclocks.condvar import Condvar, CondvarStatistics
 from asynclocks.exceptions import (
     AlreadyInitializedError,
@@ -31,9 +32,12 @@ __all__ = [
     "Barrier",
     "BarrierWaitResult",
     "ClosedError",
+    "ConcurrentMap",
+    "ConcurrentMapStatistics",
     "Condvar",
     "CondvarStatistics",
     "DeadlockError",
+    "Entry",
     "Guard",
     "GuardReleasedError",
     "InitializingError",
@@ -51,6 +55,7 @@ __all__ = [
     "OnceLock",
     "Permit",
     "ReadGuard",
+    "Ref",
     "RwLock",
     "RwLockStatistics",
     "Semaphore",

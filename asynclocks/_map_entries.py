@@ -1,0 +1,296 @@
+"""What holds a key of a ConcurrentMap: entries, which are transactions, and refs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from weakref import ref
+
+from asynclocks import backends
+from asynclocks._flights import Outcome
+from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
+from asynclocks._map_keys import GONE, MISSING, UNCHANGED
+from asynclocks._synchronizer import Ticket
+from asynclocks.backends._seam import uninterrupted
+
+if TYPE_CHECKING:
+    from asynclocks.concurrent_map import ConcurrentMap
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class Entry(Guard, Generic[K, V]):
+    """The exclusive hold on one key: a transaction.
+
+    What it changes becomes visible to readers when the hold ends, by the end of the block or `release`. If
+    the block raises or is cancelled, or the entry is dropped unreleased, none of it happens. (What was changed inside
+    a mutable value cannot be rolled back.)
+
+    This class is the entry of ``async with map.entry(key)``; it stands in the map's table by itself until somebody
+    else asks for the key, and gets a ticket in the key's line then. All others are `LooseEntry` s.
+    """
+
+    __slots__ = ("_hold", "_key", "_map", "_owner", "_staged")
+
+    _map: ConcurrentMap[K, V]
+    _key: K
+    _staged: Any  # the value to be, or UNCHANGED, MISSING (to be removed), GONE (let go)
+    _owner: Any  # as a Ticket's; while it has none
+    _hold: Ticket | None  # None while nobody else has asked for the key
+
+    @property
+    def key(self) -> K:
+        """The key it holds, or held."""
+        return self._key
+
+    @property
+    def idle(self) -> bool:
+        # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
+        return self._staged is GONE
+
+    @property
+    def released(self) -> bool:
+        return self._staged is GONE
+
+    @property
+    def value(self) -> V:
+        """The value as this transaction sees it; setting it inserts or replaces.
+
+        Raises:
+            KeyError: the key is absent.
+            GuardReleasedError: it let go already.
+        """
+        staged = self._staged
+        if staged is UNCHANGED:
+            return self._map[self._key]
+        if staged is MISSING:
+            raise KeyError(self._key)
+        if staged is GONE:
+            self._refuse()
+        return cast(V, staged)
+
+    @value.setter
+    def value(self, value: V) -> None:
+        if self._staged is GONE:
+            self._refuse()
+        self._staged = value
+
+    @property
+    def is_vacant(self) -> bool:
+        """Is the key absent, as this transaction sees it? Raises GuardReleasedError after the release."""
+        return self._current() is MISSING
+
+    @overload
+    def get(self) -> V | None: ...
+    @overload
+    def get(self, default: R) -> V | R: ...
+    def get(self, default: Any = None) -> Any:
+        """The value, or `default` where there is none. Raises GuardReleasedError after the release."""
+        value = self._current()
+        return default if value is MISSING else value
+
+    def or_insert(self, value: V) -> V:
+        """The value that is there; `value`, inserted, where there is none. Raises GuardReleasedError."""
+        present = self._current()
+        if present is not MISSING:
+            return cast(V, present)
+        self.value = value
+        return value
+
+    @overload
+    async def or_insert_with(self, init: Callable[[], Awaitable[V]]) -> V: ...
+    @overload
+    async def or_insert_with(self, init: Callable[[], V]) -> V: ...
+    async def or_insert_with(self, init: Callable[[], Any]) -> V:
+        """`or_insert` with what `init` returns or, if that is awaitable, with what awaiting it gives.
+
+        Raises:
+            GuardReleasedError: it let go already.
+            DeadlockError: `init` waits for this very key.
+        """
+        present = self._current()
+        if present is not MISSING:
+            return cast(V, present)
+        value = init()
+        if isawaitable(value):
+            value = await value
+        return self.or_insert(value)
+
+    def and_modify(self, change: Callable[[V], V]) -> Self:
+        """Replace the value by what `change` makes of it; nothing where there is none. Raises GuardReleasedError."""
+        value = self._current()
+        if value is not MISSING:
+            self.value = change(value)
+        return self
+
+    def insert(self, value: V) -> V | None:
+        """Set the value; the old one, None where there was none. Raises GuardReleasedError."""
+        old = self.get()
+        self.value = value
+        return old
+
+    def remove(self) -> V | None:
+        """Remove the key; the old value, None where there was none. Raises GuardReleasedError."""
+        old = self.get()
+        self._staged = MISSING
+        return old
+
+    def _current(self) -> Any:
+        staged = self._staged
+        if staged is GONE:
+            self._refuse()
+        return self._map.get(self._key, MISSING) if staged is UNCHANGED else staged
+
+    @uninterrupted
+    def _finish(self, commit: bool) -> bool:
+        """End the transaction and let go. False: it had let go already."""
+        of = self._map
+        lock = of._lock
+        lock.acquire()
+        try:
+            staged = self._staged
+            if staged is GONE:
+                return False
+            self._staged = GONE
+            if self._hold is None:
+                of._remove_from_table(self._key)
+            if not commit:
+                staged = UNCHANGED
+            elif staged is not UNCHANGED:
+                old = of._put(self._key, staged)  # noqa: F841 - what it drops, it drops when the lock is free
+        finally:
+            lock.release()
+            if self._hold is not None:
+                self._hand_back(staged)
+            if of._deferred:
+                of._catch_up()
+        return True
+
+    def _hand_back(self, committed: Any) -> None:
+        hold = cast(Ticket, self._hold)
+        flight = hold.synchronizer.flight
+        if flight is not None and not flight.over and not any(committed is mark for mark in (UNCHANGED, MISSING, GONE)):
+            flight.end(Outcome(committed))  # those who wait for a value here have it
+        give_back(hold)
+
+    def _drop(self) -> None:
+        """Let go without a commit, waiting for nobody: perhaps the collector destroys the block."""
+        if self._staged is not GONE:
+            self._staged = GONE
+            self._map._clean_up(self)
+
+    def _let_go(self) -> bool:
+        return self._finish(commit=True)
+
+    def _leave_block(self) -> None:
+        self._finish(commit=True)
+
+    def __exit__(self, *exc: object) -> None:
+        self._finish(commit=exc[0] is None)
+
+    def _of(self) -> object:
+        return self._map._name_of_key(self._key)
+
+
+class LooseEntry(Entry[K, V], LooseGuard):
+    """The entry of everything but an ``async with`` that met nobody: it stands on its ticket in the key's line."""
+
+    __slots__ = ("__weakref__",)
+
+    _hold: Ticket
+
+    def __init__(self, hold: Ticket) -> None:
+        line = hold.synchronizer
+        self._map = line.map
+        self._key = line.key
+        self._staged = UNCHANGED
+        self._hold = hold
+
+    def _drop(self) -> None:
+        self._staged = GONE
+        line = self._hold.synchronizer
+        line._give_from_finalizer(line._release, self._hold)
+
+
+class Ref(LooseGuard, Generic[K, V]):
+    """A shared hold on one key: while anybody has one, nobody writes the key."""
+
+    __slots__ = ("__weakref__", "_hold")
+
+    def __init__(self, hold: Ticket) -> None:
+        self._hold = hold
+
+    @property
+    def key(self) -> K:
+        """The key it holds, or held."""
+        return cast(K, self._hold.synchronizer.key)
+
+    @property
+    def value(self) -> V:
+        """The value. Raises GuardReleasedError after the release."""
+        if self.released:
+            self._refuse()
+        return cast(V, self._hold.synchronizer.map[self.key])
+
+
+class EntryAcquisition(Acquisition[Entry[K, V]]):
+    """What ``map.entry(key)`` returns."""
+
+    __slots__ = ("_key",)
+
+    _what = "entry()"
+    _of: ConcurrentMap[K, V]
+
+    def __init__(self, of: ConcurrentMap[K, V], key: K) -> None:
+        self._of = of
+        self._key = key
+        self._take = of._entry  # type: ignore[assignment]
+
+    def _begin(self) -> Coroutine[Any, Any, Entry[K, V]]:
+        of, take, self._take = self._of, self._take, None
+        if take is None:
+            raise RuntimeError(f"{self!r} was awaited or entered already; ask the map for a new one")
+        return of._entry(self._key)
+
+    @uninterrupted
+    async def __aenter__(self) -> Entry[K, V]:
+        try:
+            task = backends.hint()
+        except RuntimeError:  # not asyncio
+            task = None
+        if task is not None and self._take is not None:
+            of = self._of
+            entry: Entry[K, V] = Entry()
+            entry._map = of
+            entry._key = key = self._key
+            entry._staged = UNCHANGED
+            entry._owner = ref(task)
+            entry._hold = None
+            lock = of._lock
+            lock.acquire()
+            try:
+                present = of._held.setdefault(key, entry)
+            finally:
+                lock.release()
+                if of._deferred:
+                    of._catch_up()
+            if present is entry:
+                self._take = None
+                self._guard = entry
+                return entry
+        self._guard = await self._begin()
+        return self._guard
+
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+        if exc_type is None:
+            self._guard._finish(commit=True)
+        elif exc_type is GeneratorExit:
+            self._guard._drop()
+        else:
+            self._guard._finish(commit=False)
+
+    def __repr__(self) -> str:
+        return f"<entry() of {self._of._name_of_key(self._key)}>"

@@ -1,0 +1,139 @@
+"""The keys of a ConcurrentMap that somebody holds or waits for.
+
+A key is held by a guard, a flight (one run of an ``init``) or a ``compute``. Its bookkeeping is one small synchronizer,
+made when somebody comes and dropped when nobody is left; the commonest hold, an ``async with map.entry(key)``
+that meets nobody, does without: the `Entry` stands for itself in the map's table until somebody else comes.
+
+Locks are taken in one order only: a flight's, a key's, the map's. Whoever is inside the map's lock takes
+no other, and a finalizer waits for none: what it cannot do at once is left to whoever is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Reentered, Ticket
+
+if TYPE_CHECKING:
+    from asynclocks._flights import Flight
+    from asynclocks._map_entries import Entry
+    from asynclocks.concurrent_map import ConcurrentMap
+
+# What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
+EXCLUSIVE: Any = "an entry"
+SHARED: Any = "a ref"
+FLIGHT: Any = "a flight"
+
+MISSING: Any = object()  # no value: of an absent key, or of an entry that removes it
+UNCHANGED: Any = object()  # of an entry that changes nothing
+GONE: Any = object()  # of an entry that let go
+
+
+class KeyLock(QueuedSynchronizer):
+    """One key's line: one exclusive holder, or any number of readers.
+
+    It is in the map's table while it is not idle, and perhaps a moment longer: an idle one is as good as none.
+    It becomes busy inside the map's lock only, so that whoever finds it idle there may drop it.
+    """
+
+    __slots__ = ("flight", "holder", "idle", "key", "map", "readers")
+
+    kind = "key"
+
+    def __init__(self, of: ConcurrentMap[Any, Any], key: Any) -> None:
+        super().__init__()
+        self.map = of
+        self.key = key
+        self.idle = True
+        self.holder: Ticket | None = None
+        self.readers: set[Ticket] = set()
+        self.flight: Flight | None = None  # the last that stood in this line; it may be over
+
+    # The engine's questions.
+    def _admit(self, ticket: Ticket) -> bool:
+        if self.holder is not None:
+            return False
+        if ticket.request is SHARED:
+            self.readers.add(ticket)
+            return True
+        if self.readers:
+            return False
+        self.holder = ticket
+        return True
+
+    def _retract(self, ticket: Ticket) -> None:
+        if self.holder is ticket:
+            self.holder = None
+        else:
+            self.readers.discard(ticket)
+        if self.holder is None and self._head is None and not self.readers:
+            self.idle = True
+            self.map._clean_up(self)
+
+    def _owners(self, ticket: Ticket) -> Iterable[Any]:
+        holder = self.holder
+        holds = tuple(self.readers) if holder is None else (holder,)
+        return [hold.owner for hold in holds if hold.owner is not None]
+
+    def waiting(self) -> int:
+        """How many callers wait here: not flights but their passengers."""
+        flight = self.flight
+        if flight is None or flight.over:
+            return self._waiting
+        return self._waiting + flight.waiting()
+
+    # Changes, inside this key's lock.
+    def _join(self, ticket: Ticket) -> bool:
+        return self.map._inside(self._enter, ticket, super()._join)
+
+    def _join_or_leave(self, ticket: Ticket) -> bool:
+        return self.map._inside(self._enter, ticket, super()._join_or_leave)
+
+    def _enter(self, ticket: Ticket, join: Callable[[Ticket], bool]) -> bool:
+        """`join`, if this is the key's present line; else say which one is. Inside the map's lock."""
+        present = self.map._held.setdefault(self.key, self)
+        if present is not self:
+            if isinstance(present, KeyLock):
+                return look_at(present, ticket)
+            self._take_over(present)
+        if ticket.request is FLIGHT:
+            if self.flight is not None and not self.flight.over:
+                return look_at(self.flight, ticket)
+            self.flight = ticket.flight  # type: ignore[attr-defined]
+        self.idle = False
+        return join(ticket)
+
+    def _take_over(self, entry: Entry[Any, Any]) -> None:
+        """Take the place of an entry that met nobody until now. Inside the map's lock."""
+        if entry._staged is not GONE:
+            hold = self._fill_in(Ticket(), EXCLUSIVE, entry._owner)
+            hold.state = GRANTED
+            self.holder = entry._hold = hold
+        self.map._held[self.key] = self
+
+    # A finalizer or a key's own __eq__ may run while this thread is inside the map's lock: then wait for nobody.
+    def _transact(self, change: Callable[[Any], Any], argument: Any) -> Any:
+        if self.map._lock._is_owned():  # type: ignore[attr-defined]
+            raise Reentered(f"{self} was used by a finalizer or a key's __eq__ in the middle of the map's own work")
+        return super()._transact(change, argument)
+
+    def _give(self, change: Callable[[Any], object], argument: Any) -> bool:
+        if self.map._lock._is_owned():  # type: ignore[attr-defined]
+            self._give_from_finalizer(change, argument)
+            return True
+        return super()._give(change, argument)
+
+    # For people.
+    def __str__(self) -> str:
+        return f"key {self.key!r} of {self.map._title()}"
+
+    def _describe(self) -> str:
+        return "idle" if self.idle else f"held, {self._waiting} waiting"
+
+
+def look_at(other: QueuedSynchronizer, ticket: Ticket) -> bool:
+    """Grant nothing but the knowledge where to ask."""
+    ticket.request = other
+    ticket.state = GRANTED
+    return True
