@@ -9,6 +9,8 @@ from typing import Any
 
 from asynclocks.backends._seam import LoopBackend, State, Ticket
 
+__all__ = ["AsyncioBackend", "AsyncioParker", "current_task", "running_loop"]
+
 if sys.version_info >= (3, 12):
     from asyncio import current_task  # a C function
 else:
