@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from weakref import ref
 
 from asynclocks import backends
 from asynclocks._flights import Outcome
 from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
-from asynclocks._map_keys import GONE, MISSING, UNCHANGED
+from asynclocks._map_keys import EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
 from asynclocks._synchronizer import Ticket
 from asynclocks.backends._seam import uninterrupted
 
@@ -21,6 +22,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
 
+new_object = object.__new__
+set_item = dict.__setitem__
+
 
 class Entry(Guard, Generic[K, V]):
     """The exclusive hold on one key: a transaction.
@@ -29,17 +33,15 @@ class Entry(Guard, Generic[K, V]):
     the block raises or is cancelled, or the entry is dropped unreleased, none of it happens. (What was changed inside
     a mutable value cannot be rolled back.)
 
-    This class is the entry of ``async with map.entry(key)``; it stands in the map's table by itself until somebody
-    else asks for the key, and gets a ticket in the key's line then. All others are `LooseEntry` s.
+    There are two kinds. What ``async with map.entry(key)`` gives is an `EntryBlock`; all others are `LooseEntry` s.
     """
 
-    __slots__ = ("_hold", "_key", "_map", "_owner", "_staged")
+    __slots__ = ()
 
     _map: ConcurrentMap[K, V]
     _key: K
     _staged: Any  # the value to be, or UNCHANGED, MISSING (to be removed), GONE (let go)
-    _owner: Any  # as a Ticket's; while it has none
-    _hold: Ticket | None  # None while nobody else has asked for the key
+    _hold: Any  # the ticket in the key's line; None while there is no line
 
     @property
     def key(self) -> K:
@@ -47,13 +49,8 @@ class Entry(Guard, Generic[K, V]):
         return self._key
 
     @property
-    def idle(self) -> bool:
-        # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
-        return self._staged is GONE
-
-    @property
     def released(self) -> bool:
-        return self._staged is GONE
+        return self._staged is GONE or self._staged is UNUSED
 
     @property
     def value(self) -> V:
@@ -66,15 +63,16 @@ class Entry(Guard, Generic[K, V]):
         staged = self._staged
         if staged is UNCHANGED:
             return self._map[self._key]
-        if staged is MISSING:
-            raise KeyError(self._key)
-        if staged is GONE:
+        if staged.__class__ is not Mark:
+            return cast(V, staged)
+        if staged is not MISSING:
             self._refuse()
-        return cast(V, staged)
+        raise KeyError(self._key)
 
     @value.setter
     def value(self, value: V) -> None:
-        if self._staged is GONE:
+        staged = self._staged
+        if staged is GONE or staged is UNUSED:
             self._refuse()
         self._staged = value
 
@@ -140,7 +138,7 @@ class Entry(Guard, Generic[K, V]):
 
     def _current(self) -> Any:
         staged = self._staged
-        if staged is GONE:
+        if staged is GONE or staged is UNUSED:
             self._refuse()
         return self._map.get(self._key, MISSING) if staged is UNCHANGED else staged
 
@@ -152,7 +150,7 @@ class Entry(Guard, Generic[K, V]):
         lock.acquire()
         try:
             staged = self._staged
-            if staged is GONE:
+            if staged is GONE or staged is UNUSED:
                 return False
             self._staged = GONE
             if self._hold is None:
@@ -170,17 +168,11 @@ class Entry(Guard, Generic[K, V]):
         return True
 
     def _hand_back(self, committed: Any) -> None:
-        hold = cast(Ticket, self._hold)
+        hold: Ticket = self._hold
         flight = hold.synchronizer.flight
-        if flight is not None and not flight.over and not any(committed is mark for mark in (UNCHANGED, MISSING, GONE)):
+        if flight is not None and not flight.over and committed.__class__ is not Mark:
             flight.end(Outcome(committed))  # those who wait for a value here have it
         give_back(hold)
-
-    def _drop(self) -> None:
-        """Let go without a commit, waiting for nobody: perhaps the collector destroys the block."""
-        if self._staged is not GONE:
-            self._staged = GONE
-            self._map._clean_up(self)
 
     def _let_go(self) -> bool:
         return self._finish(commit=True)
@@ -196,11 +188,9 @@ class Entry(Guard, Generic[K, V]):
 
 
 class LooseEntry(Entry[K, V], LooseGuard):
-    """The entry of everything but an ``async with`` that met nobody: it stands on its ticket in the key's line."""
+    """The entry of everything but ``async with map.entry(key)``: it stands on its ticket in the key's line."""
 
-    __slots__ = ("__weakref__",)
-
-    _hold: Ticket
+    __slots__ = ("__weakref__", "_hold", "_key", "_map", "_staged")
 
     def __init__(self, hold: Ticket) -> None:
         line = hold.synchronizer
@@ -208,11 +198,6 @@ class LooseEntry(Entry[K, V], LooseGuard):
         self._key = line.key
         self._staged = UNCHANGED
         self._hold = hold
-
-    def _drop(self) -> None:
-        self._staged = GONE
-        line = self._hold.synchronizer
-        line._give_from_finalizer(line._release, self._hold)
 
 
 class Ref(LooseGuard, Generic[K, V]):
@@ -236,61 +221,106 @@ class Ref(LooseGuard, Generic[K, V]):
         return cast(V, self._hold.synchronizer.map[self.key])
 
 
-class EntryAcquisition(Acquisition[Entry[K, V]]):
-    """What ``map.entry(key)`` returns."""
+class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):
+    """What ``map.entry(key)`` returns; entered by ``async with``, it is itself the entry.
 
-    __slots__ = ("_key",)
+    On asyncio, if nobody holds the key, it then stands in the map's table by itself, without a line, until somebody
+    else asks for the key; then it gets a ticket there.
+    """
 
-    _what = "entry()"
-    _of: ConcurrentMap[K, V]
+    __slots__ = ("_hold", "_key", "_map", "_owner", "_staged")
 
-    def __init__(self, of: ConcurrentMap[K, V], key: K) -> None:
-        self._of = of
-        self._key = key
-        self._take = of._entry  # type: ignore[assignment]
+    _owner: Any  # as a ticket's, while it has none
+
+    @property
+    def idle(self) -> bool:
+        # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
+        return self._staged is GONE
+
+    def _use(self) -> None:
+        """Once only."""
+        if self._staged is not UNUSED:
+            raise RuntimeError(f"{self!r} was awaited or entered already; ask the map for a new one")
+        self._staged = GONE
 
     def _begin(self) -> Coroutine[Any, Any, Entry[K, V]]:
-        of, take, self._take = self._of, self._take, None
-        if take is None:
-            raise RuntimeError(f"{self!r} was awaited or entered already; ask the map for a new one")
-        return of._entry(self._key)
+        self._use()
+        return self._loose()
+
+    async def _loose(self) -> Entry[K, V]:
+        return LooseEntry(await self._map._take(self._key, EXCLUSIVE))
 
     @uninterrupted
     async def __aenter__(self) -> Entry[K, V]:
+        if self._staged is not UNUSED:
+            self._use()
         try:
             task = backends.hint()
         except RuntimeError:  # not asyncio
             task = None
-        if task is not None and self._take is not None:
-            of = self._of
-            entry: Entry[K, V] = Entry()
-            entry._map = of
-            entry._key = key = self._key
-            entry._staged = UNCHANGED
-            entry._owner = ref(task)
-            entry._hold = None
+        if task is not None:
+            of = self._map
+            # The map keeps the reference, so that the task's next entry finds it made.
+            of._owner = self._owner = ref(task)
+            self._staged = UNCHANGED
             lock = of._lock
             lock.acquire()
             try:
-                present = of._held.setdefault(key, entry)
+                present = of._held.setdefault(self._key, self)
             finally:
                 lock.release()
                 if of._deferred:
                     of._catch_up()
-            if present is entry:
-                self._take = None
-                self._guard = entry
-                return entry
-        self._guard = await self._begin()
-        return self._guard
+            if present is self:
+                return self
+        self._staged = GONE
+        self._hold = await self._map._take(self._key, EXCLUSIVE)
+        self._staged = UNCHANGED
+        return self
 
+    @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
-        if exc_type is None:
-            self._guard._finish(commit=True)
-        elif exc_type is GeneratorExit:
-            self._guard._drop()
-        else:
-            self._guard._finish(commit=False)
+        if exc_type is not None:
+            self._roll_back(exc_type)
+            return
+        of = self._map
+        lock = of._lock
+        lock.acquire()
+        try:
+            staged = self._staged
+            if self._hold is None and staged is not GONE and staged is not MISSING:
+                # What is usual, in one go; the rest is `_finish`.
+                self._staged = GONE
+                if staged is not UNCHANGED:
+                    old = of.get(self._key)  # noqa: F841 - what it drops, it drops when the lock is free
+                    set_item(of, self._key, staged)
+                held = of._held
+                if len(held) == 1:
+                    held.clear()
+                else:
+                    del held[self._key]
+                return
+        finally:
+            lock.release()
+            if of._deferred:
+                of._catch_up()
+        self._finish(commit=True)
+
+    def _refuse(self) -> NoReturn:
+        if self._staged is UNUSED:
+            raise RuntimeError(f"{self!r} holds nothing yet; enter it with `async with`, or await it")
+        super()._refuse()
+
+    def _roll_back(self, exc_type: object) -> None:
+        if exc_type is not GeneratorExit:
+            self._finish(commit=False)
+        elif self._staged is not GONE:  # perhaps the collector destroys the block: wait for nobody
+            self._staged = GONE
+            self._map._clean_up(self)
 
     def __repr__(self) -> str:
-        return f"<entry() of {self._of._name_of_key(self._key)}>"
+        return f"<entry() of {self._of()}>" if self._staged is UNUSED else super().__repr__()
+
+    def __del__(self) -> None:
+        if self._staged is UNUSED:
+            warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)

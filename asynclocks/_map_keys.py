@@ -17,7 +17,7 @@ from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Reentered, Tic
 
 if TYPE_CHECKING:
     from asynclocks._flights import Flight
-    from asynclocks._map_entries import Entry
+    from asynclocks._map_entries import EntryBlock
     from asynclocks.concurrent_map import ConcurrentMap
 
 # What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
@@ -25,9 +25,16 @@ EXCLUSIVE: Any = "an entry"
 SHARED: Any = "a ref"
 FLIGHT: Any = "a flight"
 
-MISSING: Any = object()  # no value: of an absent key, or of an entry that removes it
-UNCHANGED: Any = object()  # of an entry that changes nothing
-GONE: Any = object()  # of an entry that let go
+class Mark:
+    """What stands where a value might."""
+
+    __slots__ = ()
+
+
+MISSING: Any = Mark()  # no value: of an absent key, or of an entry that removes it
+UNCHANGED: Any = Mark()  # of an entry that changes nothing
+GONE: Any = Mark()  # of an entry that let go
+UNUSED: Any = Mark()  # of one that was neither awaited nor entered yet
 
 
 class KeyLock(QueuedSynchronizer):
@@ -104,7 +111,7 @@ class KeyLock(QueuedSynchronizer):
         self.idle = False
         return join(ticket)
 
-    def _take_over(self, entry: Entry[Any, Any]) -> None:
+    def _take_over(self, entry: EntryBlock[Any, Any]) -> None:
         """Take the place of an entry that met nobody until now. Inside the map's lock."""
         if entry._staged is not GONE:
             hold = self._fill_in(Ticket(), EXCLUSIVE, entry._owner)

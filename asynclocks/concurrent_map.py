@@ -26,8 +26,8 @@ import attrs
 from asynclocks import backends
 from asynclocks._flights import LEAD, Flight, Outcome
 from asynclocks._guards import Acquisition, give_back
-from asynclocks._map_entries import Entry, EntryAcquisition, LooseEntry, Ref
-from asynclocks._map_keys import EXCLUSIVE, FLIGHT, MISSING, SHARED, KeyLock
+from asynclocks._map_entries import Entry, EntryBlock, LooseEntry, Ref, new_object, set_item
+from asynclocks._map_keys import EXCLUSIVE, FLIGHT, MISSING, SHARED, UNUSED, KeyLock
 from asynclocks._synchronizer import QueuedSynchronizer, Ticket, weakly
 from asynclocks.backends import blocking_parker, running_task, task_name, whose_turn
 from asynclocks.exceptions import KeyLockedError
@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 # dict's own, for what is overridden here.
 _clear, _items, _keys, _len, _pop = dict.clear, dict.items, dict.keys, dict.__len__, dict.pop
-_reversed, _set, _update, _values = dict.__reversed__, dict.__setitem__, dict.update, dict.values
+_reversed, _update, _values = dict.__reversed__, dict.update, dict.values
 
 
 class _KeyHeld(Exception):
@@ -77,7 +77,7 @@ class ConcurrentMap(dict[K, V]):
     (2, 7)
     """
 
-    __slots__ = ("__weakref__", "_deferred", "_held", "_lock")
+    __slots__ = ("__weakref__", "_deferred", "_held", "_lock", "_owner")
 
     @overload
     def __init__(self, /) -> None: ...
@@ -87,8 +87,9 @@ class ConcurrentMap(dict[K, V]):
         super().__init__(_plain(items))
         self._lock = RLock()
         # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
-        self._held: dict[K, KeyLock | Entry[K, V]] = {}
-        self._deferred: list[KeyLock | Entry[K, V]] = []  # perhaps idle: to be looked at by whoever leaves the lock
+        self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
+        self._owner: Any = None  # of the last entry: a weak reference to its task
+        self._deferred: list[KeyLock | EntryBlock[K, V]] = []  # perhaps idle: to be looked at by whoever leaves the lock
 
     # Writes to one key.
     def __setitem__(self, key: K, value: V) -> None:
@@ -96,15 +97,14 @@ class ConcurrentMap(dict[K, V]):
         lock.acquire()
         try:
             old = self.get(key)  # noqa: F841 - kept until the lock is free
-            held = self._held and self._is_held(key)
-            if not held:
-                _set(self, key, value)
+            if not self._held or not self._is_held(key):
+                set_item(self, key, value)
+                return
         finally:
             lock.release()
             if self._deferred:
                 self._catch_up()
-        if held:
-            self._refuse("m[key] = value", key)
+        self._refuse("m[key] = value", key)
 
     def __delitem__(self, key: K) -> None:
         if self._write("del m[key]", key, MISSING) is MISSING:
@@ -304,7 +304,12 @@ class ConcurrentMap(dict[K, V]):
         Raises:
             DeadlockError: waiting here could never end.
         """
-        return EntryAcquisition(self, key)
+        block: EntryBlock[K, V] = new_object(EntryBlock)
+        block._map = self
+        block._key = key
+        block._staged = UNUSED
+        block._hold = None
+        return block
 
     def try_entry(self, key: K) -> Entry[K, V]:
         """The exclusive hold on `key` now, from any thread, with or without a loop.
@@ -439,9 +444,6 @@ class ConcurrentMap(dict[K, V]):
                 return hold
             line = hold.request
 
-    async def _entry(self, key: K) -> Entry[K, V]:
-        return LooseEntry(await self._take(key, EXCLUSIVE))
-
     async def _ref(self, key: K) -> Ref[K, V]:
         return self._ref_of(await self._take(key, SHARED))
 
@@ -518,7 +520,7 @@ class ConcurrentMap(dict[K, V]):
     def _write(self, what: str, key: K, value: Any) -> Any:
         return self._locked(what, self._put_free, key, value)
 
-    def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
+    def _clean_up(self, item: KeyLock | EntryBlock[K, V]) -> None:
         """Drop what is idle from the table; whoever is inside the lock does it on leaving."""
         self._deferred.append(item)
         self._catch_up()
@@ -549,9 +551,9 @@ class ConcurrentMap(dict[K, V]):
         if self._held and self._is_held(key):
             raise _KeyHeld(key)
 
-    def _drop(self, item: KeyLock | Entry[K, V]) -> Ticket | None:
+    def _drop(self, item: KeyLock | EntryBlock[K, V]) -> Ticket | None:
         """Drop an idle item from the table; the hold that is still to be given back."""
-        if isinstance(item, Entry) and item._hold is not None:
+        if isinstance(item, EntryBlock) and item._hold is not None:
             return item._hold
         key = item.key
         if item.idle and self._held.get(key) is item:
@@ -568,7 +570,7 @@ class ConcurrentMap(dict[K, V]):
         """Set or, with MISSING, remove; the old value, for the caller to drop outside."""
         if value is not MISSING:
             old: Any = self.get(key, MISSING)
-            _set(self, key, value)
+            set_item(self, key, value)
             return old
         old = _pop(self, key, MISSING)
         if old is not MISSING and not _len(self):
