@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Literal, TypeVar, TypeVarTuple
 
 import sniffio
@@ -166,6 +167,16 @@ def native_cancel(running: Running[Any]) -> None:
         running.cancel()
     else:
         running._task.cancel()
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Let nothing but `collect` collect garbage here."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def collect() -> None:
