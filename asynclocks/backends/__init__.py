@@ -10,7 +10,7 @@ The only file that asks sniffio.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
@@ -38,13 +38,18 @@ class ForeignBackend(LoopBackend):
         self.task_name = backend.task_name  # type: ignore[method-assign]
         self.checkpoint_if_cancelled = backend.checkpoint_if_cancelled  # type: ignore[method-assign]
         self.cancel_shielded_checkpoint = backend.cancel_shielded_checkpoint  # type: ignore[method-assign]
-        self.waits = getattr(backend, "waits", super().waits)  # type: ignore[method-assign]
+        self._own_waits: Callable[[Any], MutableMapping[Any, Ticket]] = getattr(backend, "waits", super().waits)
         self._backend = backend
 
     def current_task(self) -> Hashable:
         task = self._backend.current_task()
-        _backend_of_type[type(task)] = self
+        _backend_of_type.setdefault(type(task), self)  # somebody's own loop may run another's tasks, asyncio's say
         return task
+
+    def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
+        """Where everybody looks for this task's wait: at the backend that its type belongs to."""
+        home = backend_of(task)
+        return self._own_waits(task) if home is None or home is self else home.waits(task)
 
     def parker(self) -> Any:
         parker = self._backend.parker()
