@@ -1,0 +1,168 @@
+"""What `import asynclocks` does not do, each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints for this code; warnings are errors there."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+LOADED = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def test_importing_loads_no_loop_but_asyncio() -> None:
+    """Neither trio nor anyio nor uvloop, nor anything of Pyodide's."""
+    loaded = run(f"import sys, asynclocks, asynclocks.backends; {LOADED}").split()
+    assert not {"trio", "anyio", "uvloop", "js", "pyodide", "pyodide_js", "outcome", "pytest"} & set(loaded)
+
+
+def test_using_it_on_asyncio_loads_no_trio() -> None:
+    """A contended lock on asyncio, a plain thread's lock, and a try outside any loop."""
+    loaded = run(
+        f"""
+import asyncio, sys, threading, asynclocks
+mutex = asynclocks.Mutex()
+async def work():
+    async with mutex:
+        await asyncio.sleep(0)
+async def main():
+    await asyncio.gather(work(), work())
+asyncio.run(main())
+thread = threading.Thread(target=lambda: mutex.blocking_lock().release())
+thread.start()
+thread.join()
+mutex.try_lock().release()
+repr(mutex)
+{LOADED}
+"""
+    ).split()
+    assert not {"trio", "anyio", "uvloop"} & set(loaded)
+
+
+def test_importing_has_no_side_effects() -> None:
+    """No thread, no loop, no signal handler, no hook, no context variable set, no output."""
+    assert (
+        run(
+            """
+import asyncio, gc, signal, sys, threading, warnings
+import attrs, sniffio
+def world():
+    return (
+        threading.active_count(), gc.isenabled(), gc.get_threshold(), len(gc.callbacks), sys.getswitchinterval(),
+        sys.excepthook, sys.unraisablehook, sys.gettrace(), sys.getprofile(), threading.excepthook,
+        sys.get_asyncgen_hooks(), sys.meta_path[:], sys.path_hooks[:], warnings.filters[:],
+        [signal.getsignal(number) for number in signal.valid_signals()],
+        asyncio._get_running_loop(), type(asyncio.get_event_loop_policy()) if sys.version_info < (3, 14) else None,
+        sniffio.current_async_library_cvar.get(), sniffio.thread_local.name,
+    )
+before = world()
+import asynclocks
+assert world() == before, (world(), before)
+asynclocks.Mutex(); asynclocks.Semaphore(3)
+assert world() == before
+"""
+        )
+        == ""
+    )
+
+
+def test_primitives_can_be_made_before_any_loop_and_in_any_thread() -> None:
+    """At import time, as module globals are."""
+    assert (
+        run(
+            """
+import asyncio, threading, asynclocks
+made = []
+thread = threading.Thread(target=lambda: made.extend([asynclocks.Mutex(0), asynclocks.Semaphore(1)]))
+thread.start()
+thread.join()
+mutex, semaphore = made
+async def main():
+    async with mutex as guard, semaphore:
+        guard.value += 1
+asyncio.run(main())
+asyncio.run(main())
+print(mutex.into_inner())
+"""
+        )
+        == "2"
+    )
+
+
+@pytest.mark.parametrize("missing", ["trio", "uvloop"])
+def test_a_blocked_optional_loop_counts_as_absent(missing: str) -> None:
+    """`sys.modules[name] = None` is how programs forbid an import."""
+    assert run(
+        f"""
+import sys
+sys.modules[{missing!r}] = None
+import asynclocks
+mutex = asynclocks.Mutex()
+mutex.blocking_lock().release()
+try:
+    mutex.acquire().send(None)
+except asynclocks.UnsupportedLoopError as error:
+    print(error)
+"""
+    ).startswith("no event loop runs in this thread; supported are asyncio, trio")
+
+
+def test_locks_held_at_the_interpreter_s_end_do_no_harm() -> None:
+    """Guards that are still alive then warn at most; nothing hangs and nothing is printed on stderr."""
+    run(
+        """
+import warnings
+warnings.simplefilter("ignore")
+import asynclocks
+mutex, semaphore = asynclocks.Mutex(), asynclocks.Semaphore(3)
+guard, permit = mutex.try_lock(), semaphore.try_acquire(2)
+mapped = asynclocks.Mutex(1).try_lock().map(str)
+class Knot: pass
+knot = Knot()
+knot.self, knot.guard = knot, asynclocks.Mutex().try_lock()
+"""
+    )
+
+
+def test_a_forgotten_task_and_its_lock_do_no_harm_at_the_interpreter_s_end() -> None:
+    """Parked in a loop that was never closed."""
+    run(
+        """
+import asyncio, logging, warnings
+warnings.simplefilter("ignore")
+logging.disable()
+import asynclocks
+mutex = asynclocks.Mutex()
+guard = mutex.try_lock()
+async def work():
+    async with mutex:
+        pass
+async def main():
+    global tasks
+    tasks = [asyncio.ensure_future(work()) for _ in range(3)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+guard.release()
+"""
+    )
+
+
+def test_every_public_name_exists() -> None:
+    """`from asynclocks import *` gives what it lists, and each class says where it comes from."""
+    import asynclocks
+
+    assert sorted(set(asynclocks.__all__)) == sorted(asynclocks.__all__)
+    for name in asynclocks.__all__:
+        assert hasattr(asynclocks, name)
+        assert getattr(asynclocks, name).__doc__, f"{name} tells nothing"
