@@ -394,8 +394,13 @@ class ConcurrentMap(dict[K, V]):
             ticket = flight._acquire_blocking(what, None, None if timeout is None else deadline - monotonic())
             if ticket.request is LEAD:
                 return cast(V, self._lead_blocking(flight, ticket, init))
-            if isinstance(ticket.request, Outcome):
-                return cast(V, ticket.request.get())
+            outcome = ticket.request
+            del ticket  # as in `_fly`
+            if isinstance(outcome, Outcome):
+                try:
+                    return cast(V, outcome.get())
+                finally:
+                    del outcome
 
     async def compute(self, key: K, change: Callable[[V | None], Awaitable[V | None]]) -> V | None:
         """Replace the value of `key` by what awaiting ``change(value)`` gives, and return that; in order per key.
@@ -466,8 +471,13 @@ class ConcurrentMap(dict[K, V]):
             ticket: Ticket = await self._flight_to(key)._acquire()
             if ticket.request is LEAD:
                 return cast(V, await self._lead(ticket.synchronizer, ticket, init))
-            if isinstance(ticket.request, Outcome):
-                return cast(V, ticket.request.get())
+            outcome = ticket.request
+            del ticket  # it refers to a failure, and the failure's traceback to this frame
+            if isinstance(outcome, Outcome):
+                try:
+                    return cast(V, outcome.get())
+                finally:
+                    del outcome
 
     async def _lead(self, flight: Flight, ticket: Ticket, init: Callable[[], Any]) -> Any:
         try:
