@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from weakref import ref
@@ -221,7 +221,7 @@ class Ref(LooseGuard, Generic[K, V]):
         return cast(V, self._hold.synchronizer.map[self.key])
 
 
-class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):
+class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  # `_of` is the guard's
     """What ``map.entry(key)`` returns; entered by ``async with``, it is itself the entry.
 
     On asyncio, if nobody holds the key, it then stands in the map's table by itself, without a line, until somebody
@@ -236,6 +236,10 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):
     def idle(self) -> bool:
         # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
         return self._staged is GONE
+
+    def _owners(self) -> Iterable[Any]:
+        # As a KeyLock's.
+        return (self._owner,)
 
     def _use(self) -> None:
         """Once only."""
@@ -279,7 +283,9 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):
         return self
 
     @uninterrupted
-    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+    async def __aexit__(  # type: ignore[override]  # called with three
+        self, exc_type: object = None, exc: object = None, traceback: object = None
+    ) -> None:
         if exc_type is not None:
             self._roll_back(exc_type)
             return

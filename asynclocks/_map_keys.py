@@ -25,6 +25,7 @@ EXCLUSIVE: Any = "an entry"
 SHARED: Any = "a ref"
 FLIGHT: Any = "a flight"
 
+
 class Mark:
     """What stands where a value might."""
 
@@ -78,7 +79,7 @@ class KeyLock(QueuedSynchronizer):
             self.idle = True
             self.map._clean_up(self)
 
-    def _owners(self, ticket: Ticket) -> Iterable[Any]:
+    def _owners(self, ticket: Ticket | None = None) -> Iterable[Any]:
         holder = self.holder
         holds = tuple(self.readers) if holder is None else (holder,)
         return [hold.owner for hold in holds if hold.owner is not None]

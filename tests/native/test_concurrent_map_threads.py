@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -167,10 +168,8 @@ def test_failing_and_cancelled_flights_among_threads_strand_nobody(
 
 
 def _try(call: Callable[[], object]) -> None:
-    try:
+    with suppress(KeyLockedError, ValueError):
         call()
-    except (KeyLockedError, ValueError):
-        pass
 
 
 def test_snapshots_and_lengths_are_consistent_while_others_write(threads: ThreadPoolExecutor, switching: None) -> None:
@@ -313,11 +312,11 @@ def test_a_plain_thread_cannot_await_what_its_init_returns() -> None:
     async def make() -> int:
         return 1
 
-    class Awaitable_:
+    class Promise:
         def __await__(self) -> Any:
             raise AssertionError
 
-    for init in (make, Awaitable_):
+    for init in (make, Promise):
         with pytest.raises(TypeError, match="awaitable"):
             m.blocking_get_or_insert_with("a", init)
         assert_idle(m)
@@ -448,10 +447,8 @@ def test_the_collector_may_give_guards_back_in_the_middle_of_anything(switching:
             cycle: list[Any] = []
             cycle.append(cycle)
             for take in (mine.try_entry, theirs.try_ref):
-                try:
+                with suppress(KeyLockedError):
                     cycle.append(take(key))
-                except KeyLockedError:
-                    pass
             cycle.append(Watched(partial(_try, partial(theirs.insert, key, number))))
             del cycle
             _try(partial(mine.insert, (key + 1) % 20, number))
@@ -459,7 +456,7 @@ def test_the_collector_may_give_guards_back_in_the_middle_of_anything(switching:
             mine.snapshot()
 
     try:
-        with pytest.warns(ResourceWarning):
+        with pytest.warns(ResourceWarning):  # noqa: PT031 - what warns takes two steps
             workers = [threading.Thread(target=work, args=pair) for pair in ((m, other), (other, m), (m, m))]
             for worker in workers:
                 worker.start()

@@ -1,0 +1,441 @@
+"""The dict in a ConcurrentMap: what tasks and threads share without waiting.
+
+The map *is* a dict that holds committed values and nothing else, so reading costs what reading a dict costs. Its
+writes are overridden: they take one short lock and refuse a key that somebody holds. Who holds or awaits a key stands
+in a second dict, the table (`_held`), and only so long; see `_map_keys`.
+
+Inside the lock runs no callback, and nothing of the user's is dropped there: what a write replaces is handed out and
+goes when the lock is free. A key's own ``__hash__`` and ``__eq__`` cannot be kept out; nor can a collector's
+finalizer that happens to run there. The lock is re-entrant for them, and each write ends with one step
+of dict's own, so what they do comes before it or after it.
+"""
+
+from __future__ import annotations
+
+from _thread import RLock
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from reprlib import recursive_repr
+from typing import Any, Self, TypeVar, cast, overload
+
+from asynclocks._map_entries import EntryBlock, set_item
+from asynclocks._map_keys import MISSING, KeyLock
+from asynclocks._synchronizer import Ticket
+from asynclocks.backends import task_name
+from asynclocks.exceptions import KeyLockedError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+R = TypeVar("R")
+
+# dict's own, for what is overridden here.
+_clear, _items, _keys, _len, _pop = dict.clear, dict.items, dict.keys, dict.__len__, dict.pop
+_reversed, _update, _values = dict.__reversed__, dict.update, dict.values
+
+
+class _KeyHeld(Exception):
+    """Found inside the lock; KeyLockedError is raised outside, where it may ask the key for its repr."""
+
+
+class SharedDict(dict[K, V]):
+    """What of a ConcurrentMap needs no loop: reads, synchronous writes, snapshots, and the lock."""
+
+    __slots__ = ("__weakref__", "_deferred", "_held", "_lock", "_owner")
+
+    @overload
+    def __init__(self, /) -> None: ...
+    @overload
+    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]], /) -> None: ...
+    def __init__(self, items: Any = (), /) -> None:
+        super().__init__(_plain(items))
+        self._lock = RLock()
+        # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
+        self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
+        self._owner: Any = None  # of the last entry: a weak reference to its task
+        self._deferred: list[
+            KeyLock | EntryBlock[K, V]
+        ] = []  # perhaps idle: to be looked at by whoever leaves the lock
+
+    # Writes to one key.
+    def __setitem__(self, key: K, value: V) -> None:
+        lock = self._lock
+        lock.acquire()
+        try:
+            old = self.get(key)  # noqa: F841 - kept until the lock is free
+            if not self._held or not self._is_held(key):
+                set_item(self, key, value)
+                return
+        finally:
+            lock.release()
+            if self._deferred:
+                self._catch_up()
+        raise self._refusal("m[key] = value", key)
+
+    def __delitem__(self, key: K) -> None:
+        if self._write("del m[key]", key, MISSING) is MISSING:
+            raise KeyError(key)
+
+    def insert(self, key: K, value: V) -> V | None:
+        """Set `key` to `value`; the old value, None where there was none.
+
+        Raises:
+            KeyLockedError: somebody holds the key.
+        """
+        old = self._write("insert()", key, value)
+        return None if old is MISSING else old
+
+    @overload
+    def remove(self, key: K) -> V: ...
+    @overload
+    def remove(self, key: K, default: R) -> V | R: ...
+    def remove(self, key: K, default: Any = MISSING) -> Any:
+        """Remove `key`; its value, or `default` where there is none.
+
+        Raises:
+            KeyError: it is absent, and no default is given.
+            KeyLockedError: somebody holds the key, present or absent.
+        """
+        old = self._write("remove()", key, MISSING)
+        if old is not MISSING:
+            return old
+        if default is MISSING:
+            raise KeyError(key)
+        return default
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: R) -> V | R: ...
+    def pop(self, key: K, default: Any = MISSING) -> Any:
+        """`remove`, as dict spells it."""
+        return self.remove(key, default)
+
+    @overload
+    def setdefault(self: SharedDict[K, R | None], key: K, default: None = None) -> R | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value of `key`; `default`, inserted, where there is none.
+
+        Raises:
+            KeyLockedError: it is absent, and somebody holds it.
+        """
+        return self._locked("setdefault()", self._set_default, key, default)
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return the newest item that nobody holds.
+
+        Raises:
+            KeyError: the map is empty.
+            KeyLockedError: only held keys are left.
+        """
+        return self._locked("popitem()", self._pop_item)
+
+    def remove_if(self, key: K, predicate: Callable[[V], bool]) -> bool:
+        """Remove `key` if its value satisfies `predicate`. True: it did.
+
+        `predicate` runs without the lock, and once more if somebody changed the value meanwhile.
+
+        Raises:
+            KeyLockedError: somebody holds the key.
+        """
+        while True:
+            value = self._locked("remove_if()", self._look, key)
+            if value is MISSING or not predicate(value):
+                return False
+            if self._locked("remove_if()", self._replace, key, value, MISSING):
+                return True
+
+    def alter(self, key: K, change: Callable[[V], V]) -> V:
+        """Replace the value of `key` by what `change` makes of it, and return that.
+
+        `change` runs without the lock, and once more if somebody changed the value meanwhile. If it
+        raises, nothing changes.
+
+        Raises:
+            KeyError: the key is absent.
+            KeyLockedError: somebody holds it.
+        """
+        while True:
+            value = self._locked("alter()", self._look, key)
+            if value is MISSING:
+                raise KeyError(key)
+            new = change(value)
+            if self._locked("alter()", self._replace, key, value, new):
+                return new
+
+    # Writes to many keys: all or nothing.
+    def update(self, items: Any = (), /, **more: V) -> None:
+        """Set all these items, as dict does, or none.
+
+        Raises:
+            KeyLockedError: somebody holds a key that this would change.
+        """
+        new = dict(_plain(items), **more)
+        old = self._locked("update()", self._put_all, new)
+        del old
+
+    def clear(self) -> None:
+        """Remove everything, or nothing.
+
+        Raises:
+            KeyLockedError: somebody holds a key that is present.
+        """
+        old = self._locked("clear()", self._clear_all)
+        del old
+
+    def alter_all(self, change: Callable[[K, V], V]) -> None:
+        """Replace every value by what `change` makes of it, all at once or, if it raises, none.
+
+        `change` runs without the lock, and once more for what somebody changed meanwhile.
+
+        Raises:
+            KeyLockedError: somebody holds a key whose value this would change.
+        """
+        self._change_all("alter_all()", change)
+
+    def retain(self, predicate: Callable[[K, V], bool]) -> None:
+        """Keep only what satisfies `predicate`: the rest goes all at once or, if it raises, stays.
+
+        `predicate` runs without the lock, and once more for what somebody changed meanwhile.
+
+        Raises:
+            KeyLockedError: somebody holds a key that this would remove.
+        """
+        self._change_all("retain()", lambda key, value: value if predicate(key, value) else MISSING)
+
+    # Reads: what is not here is dict's own.
+    def view(self, key: K, read: Callable[[V], R]) -> R | None:
+        """What `read` makes of the value of `key`; None where there is none."""
+        value = self.get(key, MISSING)
+        return None if value is MISSING else read(cast(V, value))
+
+    def snapshot(self) -> dict[K, V]:
+        """A plain dict of what is in the map at this moment."""
+        # Not dict.copy: it asks a subclass with an `__iter__` of its own for its keys.
+        return dict(zip(*self._inside(self._lists), strict=True))
+
+    def copy(self) -> Self:
+        """An independent map with the same items."""
+        return type(self)(self.snapshot())
+
+    __copy__ = copy
+
+    def keys(self) -> KeysView[K]:  # type: ignore[override]
+        """A view of the keys at this moment."""
+        return self.snapshot().keys()
+
+    def values(self) -> ValuesView[V]:  # type: ignore[override]
+        """A view of the values at this moment."""
+        return self.snapshot().values()
+
+    def items(self) -> ItemsView[K, V]:  # type: ignore[override]
+        """A view of the items at this moment."""
+        return self.snapshot().items()
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._inside(list, _keys(self)))
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._inside(list, _keys(self)))
+
+    def __len__(self) -> int:
+        return self._inside(_len, self)  # not in the middle of a write to many keys
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.snapshot() == _plain(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+    def __or__(self, other: Any) -> Any:
+        return type(self)(self.snapshot() | _plain(other)) if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.snapshot() if isinstance(other, dict) else NotImplemented
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+        self.update(other)
+        return self
+
+    @recursive_repr()
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.snapshot()!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"cannot pickle or deepcopy {self._title()}: tasks of this process share it; "
+            "pass the map itself, or take its snapshot()"
+        )
+
+    # The lock.
+    def _inside(self, change: Callable[..., R], *args: Any) -> R:
+        """Do this inside the lock."""
+        lock = self._lock
+        lock.acquire()
+        try:
+            return change(*args)
+        finally:
+            lock.release()
+            if self._deferred:
+                self._catch_up()
+
+    def _locked(self, what: str, change: Callable[..., R], *args: Any) -> R:
+        """`_inside` for a write that a held key may refuse."""
+        try:
+            return self._inside(change, *args)
+        except _KeyHeld as held:
+            key = held.args[0]
+        raise self._refusal(what, key)
+
+    def _write(self, what: str, key: K, value: Any) -> Any:
+        return self._locked(what, self._put_free, key, value)
+
+    def _clean_up(self, item: KeyLock | EntryBlock[K, V]) -> None:
+        """Drop what is idle from the table; whoever is inside the lock does it on leaving."""
+        self._deferred.append(item)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
+        while self._deferred and self._lock.acquire(False):
+            hold = None
+            try:
+                if self._deferred:
+                    hold = self._drop(self._deferred.pop(0))
+            finally:
+                self._lock.release()
+            if hold is not None:
+                hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
+
+    # Inside the lock.
+    def _is_held(self, key: K) -> bool:
+        item = self._held.get(key)
+        if item is None:
+            return False
+        if item.idle:
+            self._held.pop(key, None)
+            return False
+        return True
+
+    def _check_free(self, key: K) -> None:
+        if self._held and self._is_held(key):
+            raise _KeyHeld(key)
+
+    def _drop(self, item: KeyLock | EntryBlock[K, V]) -> Ticket | None:
+        """Drop an idle item from the table; the hold that is still to be given back."""
+        if isinstance(item, EntryBlock) and item._hold is not None:
+            return cast(Ticket, item._hold)
+        key = item.key
+        if item.idle and self._held.get(key) is item:
+            self._remove_from_table(key)
+        return None
+
+    def _remove_from_table(self, key: K) -> None:
+        if len(self._held) == 1:
+            self._held.clear()  # which frees a table that was large once
+        else:
+            del self._held[key]
+
+    def _put(self, key: K, value: Any) -> Any:
+        """Set or, with MISSING, remove; the old value, for the caller to drop outside."""
+        if value is not MISSING:
+            old: Any = self.get(key, MISSING)
+            set_item(self, key, value)
+            return old
+        old = _pop(self, key, MISSING)
+        if old is not MISSING and not _len(self):
+            _clear(self)  # which frees what a large one took
+        return old
+
+    def _put_free(self, key: K, value: Any) -> Any:
+        self._check_free(key)
+        return self._put(key, value)
+
+    def _look(self, key: K) -> Any:
+        self._check_free(key)
+        return self.get(key, MISSING)
+
+    def _replace(self, key: K, expected: Any, value: Any) -> bool:
+        if self._look(key) is not expected:
+            return False
+        self._put(key, value)  # the caller has the old value
+        return True
+
+    def _set_default(self, key: K, default: Any) -> Any:
+        value = self.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        self._put_free(key, default)
+        return default
+
+    def _pop_item(self) -> tuple[K, V]:
+        if not _len(self):
+            raise KeyError("popitem(): the map is empty")
+        key: Any = None
+        for key in list(_reversed(self)) if self._held else _reversed(self):
+            if not self._is_held(key):
+                return key, self._put(key, MISSING)
+        raise _KeyHeld(key)
+
+    def _put_all(self, new: dict[K, V]) -> list[Any]:
+        if self._held:
+            for key, value in new.items():
+                if self.get(key, MISSING) is not value:
+                    self._check_free(key)
+        old = [self.get(key) for key in new]
+        _update(self, new)
+        return old
+
+    def _lists(self) -> tuple[list[K], list[V]]:
+        return list(_keys(self)), list(_values(self))
+
+    def _clear_all(self) -> tuple[list[K], list[V]]:
+        for key in list(self._held):
+            if key in self:
+                self._check_free(key)
+        old = self._lists()
+        _clear(self)
+        return old
+
+    def _change_all(self, what: str, decide: Callable[[K, V], Any]) -> None:
+        decided: dict[K, tuple[V, Any]] = {}  # key: value, and what becomes of it
+        while True:
+            undecided = self._locked(what, self._commit, decided)
+            if not undecided:
+                return
+            for key, value in undecided:
+                decided[key] = value, decide(key, value)
+
+    def _commit(self, decided: dict[K, tuple[V, Any]]) -> list[tuple[K, V]]:
+        """Change everything as decided; what is still to be decided, if anything is."""
+        items = list(_items(self))
+        undecided = [item for item in items if item[0] not in decided or decided[item[0]][0] is not item[1]]
+        if not undecided:
+            changes = [(key, decided[key][1]) for key, value in items if decided[key][1] is not value]
+            for key, _ in changes:
+                self._check_free(key)
+            for key, new in changes:
+                self._put(key, new)
+        return undecided
+
+    # For people.
+    def _title(self) -> str:
+        return f"{type(self).__name__} at {id(self):#x}"
+
+    def _name_of_key(self, key: K) -> str:
+        return f"key {key!r} of {self._title()}"
+
+    def _refusal(self, what: str, key: K) -> KeyLockedError:
+        item = self._held.get(key)
+        owners = item._owners() if item is not None else ()
+        names = ", ".join({f"task {task_name(task)!r}" for owner in owners if (task := owner()) is not None})
+        return KeyLockedError(
+            f"{what}: {self._name_of_key(key)} is held{' by ' * bool(names)}{names}; wait your turn with "
+            "`async with map.entry(key)`, or with blocking_entry(key) in a plain thread, or try again later"
+        )
+
+
+def _plain(items: Any) -> Any:
+    return items.snapshot() if isinstance(items, SharedDict) else items
