@@ -582,6 +582,27 @@ async def test_parts_that_were_split_off_in_a_block_are_released_with_it() -> No
     assert semaphore.available_permits == 4
 
 
+async def test_a_block_may_split_again_and_again() -> None:
+    """All parts go with it; a permit that is entered twice is released once."""
+    semaphore = Semaphore(3)
+    async with semaphore as permit:
+        permit.merge(semaphore.try_acquire(2))
+        parts = [permit.split(1), permit.split(1)]
+        assert [permit.count, *(part.count for part in parts)] == [1, 1, 1]
+    assert all(part.released for part in parts)
+    with semaphore.try_acquire(2) as permit, permit:
+        part = permit.split(1)
+    assert part.released
+    assert semaphore.available_permits == 3
+
+
+async def test_a_superfluous_exit_does_nothing() -> None:
+    """Like a second close: no permit comes out of nowhere."""
+    semaphore = Semaphore(1)
+    await semaphore.__aexit__(None, None, None)
+    assert semaphore.available_permits == 1
+
+
 async def test_a_part_may_outlive_the_permit_it_came_from() -> None:
     """Outside a block, a part is its owner's business."""
     semaphore = Semaphore(2)

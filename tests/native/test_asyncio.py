@@ -493,6 +493,46 @@ async def test_a_signal_handler_may_release_while_the_loop_sleeps() -> None:
     assert untouched(mutex)
 
 
+@on_asyncio
+async def test_a_coroutine_may_be_driven_by_a_callback() -> None:
+    """In no task, so it has no owner and is not followed."""
+    mutex = Mutex()
+    done = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        async with mutex.lock():
+            done.set_result(mutex.statistics().owner)
+
+    def drive() -> None:
+        with pytest.raises(StopIteration):
+            work().send(None)
+
+    asyncio.get_running_loop().call_soon(drive)
+    assert await asyncio.wait_for(done, 10) is None
+    assert untouched(mutex)
+
+
+class OwnTask(asyncio.Task[Any]):
+    """A task of somebody's task factory."""
+
+
+def test_tasks_of_a_derived_type_are_known() -> None:
+    """By name, and for deadlocks."""
+    mutex = Mutex()
+
+    async def main() -> None:
+        async def work() -> None:
+            async with mutex:
+                assert mutex.statistics().owner == "derived"
+                with pytest.raises(DeadlockError, match="'derived'"):
+                    await mutex.lock()
+
+        await OwnTask(work(), loop=asyncio.get_running_loop(), name="derived")
+
+    asyncio.run(main())
+    assert untouched(mutex)
+
+
 # --- loops that come and go
 
 
@@ -578,6 +618,26 @@ def test_all_waiters_of_closed_loops_are_skipped_at_once(make: Callable[[], Prim
     assert untouched(primitive)
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@both
+def test_a_block_s_exit_skips_a_waiter_whose_loop_was_closed(make: Callable[[], Primitive], abandoning: None) -> None:
+    """The short way out looks, too."""
+    primitive = make()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def leave_waiting() -> None:
+        tasks.append(asyncio.ensure_future(by_block(primitive)))
+        tasks[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    async def main() -> None:
+        async with primitive:
+            await asyncio.to_thread(with_loop, leave_waiting)
+            assert primitive.statistics().waiting == 1
+        assert untouched(primitive)
+
+    asyncio.run(main())
 
 
 def test_permits_pass_by_the_closed_loops_waiters(abandoning: None) -> None:

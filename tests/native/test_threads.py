@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from asynclocks import ClosedError, Mutex, Semaphore, TryLockError
+from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore, TryLockError
 
 
 @pytest.fixture
@@ -482,6 +482,232 @@ def test_a_task_waits_for_a_thread_without_polling(runner: str, threads: ThreadP
     assert not mutex.locked()
 
 
+# --- the steps without the internal lock
+
+
+class Tokens(list[None]):
+    """The free token, or tokens, of a primitive, where another thread comes in before or after one is taken."""
+
+    def __init__(self, tokens: list[None]) -> None:
+        super().__init__(tokens)
+        self.before: list[Callable[[], object]] = []
+        self.after: list[Callable[[], object]] = []
+
+    def pop(self, index: Any = -1) -> None:
+        if self.before:
+            self.before.pop()()
+        super().pop(index)
+        if self.after:
+            self.after.pop()()
+
+
+def tokens_of(primitive: Any) -> Tokens:
+    name = "_free" if isinstance(primitive, Mutex) else "_tokens"
+    tokens = Tokens(getattr(primitive, name))
+    setattr(primitive, name, tokens)
+    return tokens
+
+
+def block(primitive: Any) -> Any:
+    return primitive.blocking_lock(30) if isinstance(primitive, Mutex) else primitive.blocking_acquire(timeout=30)
+
+
+both = pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
+every_short_way = pytest.mark.parametrize("spelling", ["async with", "acquire()"])
+every_runner = pytest.mark.parametrize("runner", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)])
+
+
+async def use(primitive: Any, spelling: str, log: list[str]) -> None:
+    if spelling == "acquire()" and isinstance(primitive, Mutex):
+        await primitive.acquire()
+        log.append("newcomer")
+        primitive.release()
+    else:
+        async with primitive:
+            log.append("newcomer")
+
+
+# newcomer: takes the token      thread
+#                                queues, as none is free
+# looks at the line: puts the token back, the thread's
+# queues
+#                                runs, gives back
+# runs
+@both
+@every_short_way
+@every_runner
+def test_a_newcomer_that_took_the_token_as_somebody_queued_puts_it_back(
+    make: Callable[[], Any], spelling: str, runner: Callable[[Any], None], threads: ThreadPoolExecutor
+) -> None:
+    """Taking without the lock overtakes nobody."""
+    primitive = make()
+    tokens, log, waits = tokens_of(primitive), list[str](), []
+
+    def wait() -> None:
+        with block(primitive):
+            log.append("queued")
+
+    def queue() -> None:
+        waits.append(threads.submit(wait))
+        wait_until(queued(primitive, 1))
+
+    tokens.after.append(queue)
+    runner(use(primitive, spelling, log))
+    waits[0].result(30)
+    assert log == ["queued", "newcomer"]
+    assert len(tokens) == 1
+    assert not primitive.locked()
+
+
+# newcomer: sees a token         thread
+#                                takes it
+# finds none, queues
+#                                gives back: the newcomer's
+@both
+@every_short_way
+@every_runner
+def test_a_newcomer_that_was_a_moment_too_late_waits(
+    make: Callable[[], Any], spelling: str, runner: Callable[[Any], None], threads: ThreadPoolExecutor
+) -> None:
+    """Seeing a token is not having it."""
+    primitive = make()
+    tokens, log, givers = tokens_of(primitive), list[str](), []
+
+    def give_back_later(guard: Any) -> None:
+        wait_until(queued(primitive, 1))
+        log.append("other")
+        guard.release()
+
+    def take() -> None:
+        take_now = primitive.try_lock if isinstance(primitive, Mutex) else primitive.try_acquire
+        guard = threads.submit(take_now).result(30)
+        givers.append(threads.submit(give_back_later, guard))
+
+    tokens.before.append(take)
+    runner(use(primitive, spelling, log))
+    givers[0].result(30)
+    assert log == ["other", "newcomer"]
+    assert not primitive.locked()
+
+
+# arrival: in line, sees a token     newcomer
+#                                    takes it without the lock
+# finds none, waits
+#                                    looks at the line: puts it back: the arrival's
+@both
+def test_an_arrival_that_loses_the_token_to_a_newcomer_is_served_by_it(
+    make: Callable[[], Any], threads: ThreadPoolExecutor
+) -> None:
+    """Both look after their step, so one of the two sees the other."""
+    primitive = make()
+    tokens = tokens_of(primitive)
+
+    def snatch() -> None:
+        list.pop(tokens)
+
+    tokens.before.append(snatch)
+    waiting = threads.submit(block, primitive)
+    wait_until(queued(primitive, 1))
+    primitive._put_back()  # as the newcomer does that finds somebody in line
+    waiting.result(30).release()
+    assert len(tokens) == 1
+    assert not primitive.locked()
+
+
+# --- deadlocks between loops
+
+
+# loop 1: a holds A       loop 2: b holds B        loop 1: c holds C
+# waits for B
+#                         waits for C
+#                                                  waits for A: told
+@pytest.mark.parametrize("other", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)], ids=["asyncio", "trio"])
+def test_a_chain_of_three_tasks_on_two_loops_is_found(
+    other: Callable[[Any], None], threads: ThreadPoolExecutor
+) -> None:
+    """DeadlockError names tasks and locks of both loops; the others go on."""
+    a, b, c = (Mutex(name=name) for name in "ABC")
+    holds_b = threading.Event()
+
+    async def on_loop_2() -> None:
+        async with b:
+            holds_b.set()
+            # Not polite to a loop, but it has nothing else to do.
+            wait_until(queued(b, 1))
+            async with c:
+                pass
+
+    async def hold_a() -> None:
+        async with a, b:
+            pass
+
+    async def on_loop_1() -> None:
+        await asyncio.to_thread(holds_b.wait, 30)
+        async with c:
+            task = asyncio.create_task(hold_a(), name="a")
+            await asyncio.to_thread(wait_until, queued(b, 1))
+            await asyncio.to_thread(wait_until, queued(c, 1))
+            with pytest.raises(DeadlockError) as caught:
+                await a.lock()
+        assert len(caught.value.cycle) == 3
+        for name, mutex in (("'c'", "'A'"), ("'a'", "'B'")):
+            assert any(f"task {name} waits for Mutex {mutex} held by task" in link for link in caught.value.cycle)
+        assert "waits for Mutex 'C' held by task 'c'" in caught.value.cycle[2]
+        await asyncio.wait_for(task, 30)
+
+    async def main() -> None:
+        await asyncio.create_task(on_loop_1(), name="c")
+
+    running = threads.submit(other, on_loop_2())
+    asyncio.run(main())
+    running.result(30)
+    assert not any(mutex.locked() for mutex in (a, b, c))
+
+
+# loop 1: waits for the mutex     loop 2: holds it, and nobody there ever waited
+def test_waiting_for_a_task_of_another_loop_is_no_deadlock(threads: ThreadPoolExecutor) -> None:
+    """An owner that works somewhere else will let go."""
+    mutex = Mutex(0)
+    held = threading.Event()
+
+    async def hold() -> None:
+        async with mutex as guard:
+            held.set()
+            wait_until(queued(mutex, 1))
+            guard.value += 1
+
+    async def wait() -> None:
+        async with mutex as guard:
+            guard.value += 1
+
+    running = threads.submit(asyncio.run, hold())
+    assert held.wait(30)
+    asyncio.run(asyncio.wait_for(wait(), 30))
+    running.result(30)
+    assert mutex.into_inner() == 2
+
+
+def test_cycles_closed_by_two_threads_at_once_are_found_once(threads: ThreadPoolExecutor, switching: None) -> None:
+    """Exactly one of the two is told, whichever, every time."""
+
+    async def work(mine: Mutex[None], other: Mutex[None], barrier: threading.Barrier) -> bool:
+        async with mine:
+            barrier.wait(30)
+            try:
+                async with other:
+                    return False
+            except DeadlockError:
+                return True
+
+    for _ in range(100):
+        first, second, barrier = Mutex(), Mutex(), threading.Barrier(2)
+        told = [
+            threads.submit(asyncio.run, work(first, second, barrier)),
+            threads.submit(asyncio.run, work(second, first, barrier)),
+        ]
+        assert sorted(one.result(30) for one in told) == [False, True]
+
+
 # --- finalizers
 
 
@@ -708,6 +934,84 @@ def test_a_collected_coroutine_never_blocks_on_a_lock_that_another_thread_is_ins
         other.result(30)
     assert primitive.statistics().waiting == 0
     assert not primitive.locked()
+
+
+def test_a_block_that_is_collected_inside_its_own_lock_lets_the_arrival_in() -> None:
+    """Its exit leaves the line to the thread that is inside already."""
+    mutex = UsingMutex(0)
+    mutex.used = []
+
+    async def begin() -> Any:
+        coroutine = _hold_by_block(mutex)
+        coroutine.send(None)
+        return coroutine
+
+    holder = asyncio.run(begin())
+    assert mutex.locked()
+    mutex.used.append(holder.close)
+    with mutex.blocking_lock(10):
+        assert mutex.locked()
+    assert not mutex.locked()
+
+
+def test_a_coroutine_driven_inside_the_lock_is_refused() -> None:
+    """A signal handler that would wait there could wait for ever."""
+    mutex = UsingMutex(0)
+    mutex.used = []
+    caught: list[str] = []
+
+    def wait() -> None:
+        try:
+            mutex.lock().__await__().send(None)
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    async def main() -> None:
+        mutex.used.append(wait)
+        async with mutex.lock():
+            assert mutex.locked()
+
+    asyncio.run(main())
+    assert "in the middle of its own work" in caught[0]
+    assert not mutex.locked()
+
+
+class UsingSemaphore(Semaphore):
+    """Is used by a finalizer, or signal handler, in the middle of its own work."""
+
+    __slots__ = ("used",)
+
+    used: list[Callable[[], object]]
+
+    def _admit(self, ticket: Any) -> bool:
+        if self.used:
+            self.used.pop()()
+        return super()._admit(ticket)
+
+
+# holder: leaves its block       waiter: queued for 2
+# hands on: one is free
+#   a permit is collected here: put off
+# has left the lock, catches up: two are free
+#                                runs
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_a_permit_collected_while_another_is_handed_on_serves_the_line() -> None:
+    """What was put off is done on leaving."""
+    semaphore = UsingSemaphore(2)
+    semaphore.used = []
+
+    async def main() -> None:
+        dropped = [semaphore.try_acquire()]
+        async with semaphore:
+            waiting = asyncio.ensure_future(semaphore.acquire(2))
+            await asyncio.sleep(0)
+            assert semaphore.statistics().waiting == 1
+            semaphore.used.append(dropped.clear)
+        with await asyncio.wait_for(waiting, 10) as permit:
+            assert permit.count == 2
+
+    asyncio.run(main())
+    assert semaphore.available_permits == 2
 
 
 def test_a_warning_turned_into_an_error_releases_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:

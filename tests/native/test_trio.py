@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore
+from asynclocks.backends import current_backend
 from tests.support import collect
 
 on_trio = pytest.mark.loops("trio")
@@ -442,3 +444,31 @@ def test_trio_as_a_guest_of_asyncio_shares_a_mutex_with_its_host() -> None:
     assert sorted(log) == ["guest"] * 5 + ["host"] * 5
     assert mutex.into_inner() == 10
     assert mutex.statistics().waiting == 0
+
+
+def test_the_host_of_a_guest_run_may_try_between_the_ticks() -> None:
+    """A host of its own making, no loop that anybody knows: trio counts as running, and no task of its is."""
+    mutex = Mutex()
+    todo: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    outcomes: list[Any] = []
+    names: list[str] = []
+
+    async def main() -> None:
+        async with mutex:
+            await trio.sleep(0.01)
+
+    def look() -> None:
+        names.append(current_backend().name)
+        if not mutex.locked():
+            mutex.try_lock().release()
+
+    trio.lowlevel.start_guest_run(
+        main, run_sync_soon_threadsafe=todo.put, done_callback=outcomes.append, host_uses_signal_set_wakeup_fd=True
+    )
+    while not outcomes:
+        todo.get(timeout=10)()
+        if not outcomes:
+            look()
+    outcomes[0].unwrap()
+    assert set(names) == {"trio"}
+    assert not mutex.locked()

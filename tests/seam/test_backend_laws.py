@@ -241,7 +241,7 @@ async def test_a_checkpoint_raises_in_a_cancelled_scope_where_cancellation_is_le
 
 # parker's task            another
 # parks
-#                          unparks: True
+#                          unparks, hears True
 # runs
 async def test_an_unpark_wakes_who_is_parked(inside: Inside) -> None:
     """And tells that it will."""
@@ -262,7 +262,7 @@ async def test_an_unpark_wakes_who_is_parked(inside: Inside) -> None:
 
 # parker's task            another
 #                          unparks
-# parks, returns at once
+# parks and returns at once
 async def test_an_unpark_before_the_park_is_not_lost(inside: Inside) -> None:
     """The park then returns at once, for who unparks itself, and for others."""
 
@@ -463,6 +463,21 @@ def test_an_unpark_after_the_loop_was_closed_says_so(name: str, leave: Callable[
     thread.start()
     thread.join()
     assert answers == [False]
+
+
+# parker's task            thread
+# was cancelled
+#                          unparks: says so, looks for the sleeper
+# parks again
+#                          finds the old park only
+# returns at once
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_an_unpark_that_saw_only_the_cancelled_park_ends_the_next() -> None:
+    """The parker looks for it after it made its new bed."""
+    parker: Any = current_backend().parker()
+    parker.park().cancel()
+    parker._unparked = True  # as far as the thread has come
+    await asyncio.wait_for(parker.park(), 10)
 
 
 @pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
@@ -832,6 +847,21 @@ def test_names_of_tasks_are_known_outside_their_loop(foreign: Any) -> None:
                 await asyncio.to_thread(mutex.try_lock)
 
     run_renamed(main)
+
+
+def test_a_task_of_a_backend_that_is_gone_is_named_as_best_can_be() -> None:
+    """Its owner may be asked for after the backend was replaced."""
+    register_backend(RENAMED, NumberedBackend)
+    mutex = Mutex()
+
+    async def main() -> None:
+        async with mutex:
+            task = current_backend().current_task()
+            register_backend(RENAMED, RenamedBackend)
+            assert mutex.statistics().owner == repr(task)
+
+    run_renamed(main)
+    assert not mutex.locked()
 
 
 def test_a_backend_may_keep_its_waits_itself() -> None:
