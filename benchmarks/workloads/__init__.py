@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import cost, mutex, semaphore
+from benchmarks.workloads import cost, events, mutex, once, rwlock, semaphore
 
-TABLE: list[Workload] = [*mutex.WORKLOADS, *semaphore.WORKLOADS, *cost.WORKLOADS]
+TABLE: list[Workload] = [
+    *mutex.WORKLOADS,
+    *semaphore.WORKLOADS,
+    *rwlock.WORKLOADS,
+    *once.WORKLOADS,
+    *events.WORKLOADS,
+    *cost.WORKLOADS,
+]
