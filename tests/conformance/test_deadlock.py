@@ -11,7 +11,7 @@ import pytest
 
 from asynclocks import DeadlockError, Mutex, Semaphore, set_deadlock_policy
 from tests.conformance.line import Cancel, both_cancels
-from tests.support import Running, settle, spawn
+from tests.support import Running, collect, settle, spawn
 
 Take = Callable[[Mutex[Any]], Awaitable[Callable[[], object]]]
 
@@ -330,6 +330,36 @@ async def test_an_owner_that_is_gone_is_no_deadlock() -> None:
         spawn(tasks, release)
         async with mutex:
             pass
+
+
+# gone: took B          b: holds A, waits for B      test: waits for A
+async def test_a_chain_that_ends_at_a_task_that_is_gone_is_no_deadlock() -> None:
+    """Whoever has its guard now may release it."""
+    a, b = Mutex(name="A"), Mutex(name="B")
+    guards: list[Any] = []
+
+    async def take() -> None:
+        guards.append(await b.lock())
+
+    async def hold_a_wait_for_b() -> None:
+        async with a, b:
+            pass
+
+    async def release() -> None:
+        await settle()
+        guards.pop().release()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take)
+    collect()
+    async with anyio.create_task_group() as tasks:
+        spawn(tasks, hold_a_wait_for_b)
+        await settle()
+        spawn(tasks, release)
+        async with a:
+            assert a.locked()
+    assert not a.locked()
+    assert not b.locked()
 
 
 async def test_a_semaphore_is_no_edge() -> None:

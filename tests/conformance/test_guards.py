@@ -606,6 +606,21 @@ async def test_repr_tells_the_lock_and_whether_it_holds(block: Block) -> None:
     assert repr(mapped) == "<MappedGuard of Mutex 'm', released>"
 
 
+@every_block
+async def test_a_guard_may_be_entered_inside_its_block(block: Block) -> None:
+    """The inner block releases, and the outer one's exit has nothing to do."""
+    mutex = Mutex()
+    async with block(mutex) as guard:
+        with guard as same:
+            assert same is guard
+            assert mutex.locked()
+        assert not mutex.locked()
+        other = mutex.try_lock()
+    assert mutex.locked()
+    other.release()
+    assert not mutex.locked()
+
+
 async def test_a_guard_may_be_entered_and_left_by_hand() -> None:
     """`with guard:` releases at its end, once."""
     mutex = Mutex()

@@ -492,6 +492,12 @@ class Tokens(list[None]):
         super().__init__(tokens)
         self.before: list[Callable[[], object]] = []
         self.after: list[Callable[[], object]] = []
+        self.given: list[Callable[[], object]] = []
+
+    def append(self, token: None) -> None:
+        super().append(token)
+        if self.given:
+            self.given.pop()()
 
     def pop(self, index: Any = -1) -> None:
         if self.before:
@@ -612,6 +618,30 @@ def test_an_arrival_that_loses_the_token_to_a_newcomer_is_served_by_it(
     waiting.result(30).release()
     assert len(tokens) == 1
     assert not primitive.locked()
+
+
+# leaver: gives its token back     another leaver
+#                                  gives its token back
+# serves the line: two
+#                                  serves the line: nobody is left
+def test_one_leaver_serves_for_another_that_is_a_step_behind() -> None:
+    """Several may be granted at once though each gave back one."""
+    semaphore = Semaphore(1)
+    tokens = tokens_of(semaphore)
+
+    async def main() -> None:
+        async with semaphore:
+            waiting = [asyncio.ensure_future(semaphore.acquire()) for _ in range(2)]
+            await asyncio.sleep(0)
+            assert semaphore.statistics().waiting == 2
+            tokens.given.append(lambda: list.append(tokens, None))
+        assert semaphore.statistics().waiting == 0
+        semaphore._hand_on()
+        for permit in await asyncio.wait_for(asyncio.gather(*waiting), 10):
+            permit.release()
+
+    asyncio.run(main())
+    assert semaphore.available_permits == 2
 
 
 # --- deadlocks between loops

@@ -477,7 +477,8 @@ async def test_an_unpark_that_saw_only_the_cancelled_park_ends_the_next() -> Non
     parker: Any = current_backend().parker()
     parker.park().cancel()
     parker._unparked = True  # as far as the thread has come
-    await asyncio.wait_for(parker.park(), 10)
+    async with asyncio.timeout(10):
+        await parker.park()
 
 
 @pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
