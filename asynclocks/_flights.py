@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynclocks._map_keys import FLIGHT, MISSING, KeyLock, look_at
 from asynclocks._synchronizer import RELEASED, QueuedSynchronizer, Ticket
+from asynclocks.backends._seam import uninterrupted
 
 if TYPE_CHECKING:
     from asynclocks.concurrent_map import ConcurrentMap
@@ -144,21 +145,22 @@ class Flight(QueuedSynchronizer):
         self._ready = True
 
     def _end(self, outcome: Outcome) -> None:
-        if not self.over:
-            self._outcome = outcome
-            self._leader = None
-            self.over = True
+        self._outcome = outcome
+        self._leader = None
+        self.over = True
 
     def _forget(self, _: None) -> None:
         self._outcome = None
 
     # What follows a change, outside the lock.
+    @uninterrupted
     def _transact(self, change: Callable[[Any], Any], argument: Any) -> Any:
         try:
             return super()._transact(change, argument)
         finally:
             self._land(KeyLock._give)
 
+    @uninterrupted
     def _catch_up(self) -> None:
         super()._catch_up()
         self._land(KeyLock._give_from_finalizer)
@@ -197,6 +199,5 @@ class Flight(QueuedSynchronizer):
         return f"the init of key {self.key!r} of {self._map._title()}"
 
     def _describe(self) -> str:
-        return (
-            "over" if self.over else f"{'running' if self._leader is not None else 'queued'}, {self._waiting} waiting"
-        )
+        state = "over" if self.over else "running" if self._ready else "queued"
+        return f"{state}, {self._waiting} waiting"

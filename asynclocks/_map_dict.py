@@ -17,10 +17,11 @@ from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, K
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
-from asynclocks._map_entries import EntryBlock, set_item
+from asynclocks._map_entries import Entry, EntryBlock, set_item
 from asynclocks._map_keys import MISSING, KeyLock
 from asynclocks._synchronizer import Ticket
 from asynclocks.backends import task_name
+from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import KeyLockedError
 
 K = TypeVar("K", bound=Hashable)
@@ -51,11 +52,10 @@ class SharedDict(dict[K, V]):
         # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
         self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
         self._owner: Any = None  # of the last entry: a weak reference to its task
-        self._deferred: list[
-            KeyLock | EntryBlock[K, V]
-        ] = []  # perhaps idle: to be looked at by whoever leaves the lock
+        self._deferred: list[KeyLock | Entry[K, V]] = []  # let go; whoever leaves the lock clears them away
 
     # Writes to one key.
+    @uninterrupted
     def __setitem__(self, key: K, value: V) -> None:
         lock = self._lock
         lock.acquire()
@@ -270,6 +270,7 @@ class SharedDict(dict[K, V]):
         )
 
     # The lock.
+    @uninterrupted
     def _inside(self, change: Callable[..., R], *args: Any) -> R:
         """Do this inside the lock."""
         lock = self._lock
@@ -292,17 +293,18 @@ class SharedDict(dict[K, V]):
     def _write(self, what: str, key: K, value: Any) -> Any:
         return self._locked(what, self._put_free, key, value)
 
-    def _clean_up(self, item: KeyLock | EntryBlock[K, V]) -> None:
-        """Drop what is idle from the table; whoever is inside the lock does it on leaving."""
+    def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
+        """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
         self._deferred.append(item)
         self._catch_up()
 
+    @uninterrupted
     def _catch_up(self) -> None:
         # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
         while self._deferred and self._lock.acquire(False):
             hold = None
             try:
-                if self._deferred:
+                if self._deferred:  # pragma: no branch - another thread may have been quicker
                     hold = self._drop(self._deferred.pop(0))
             finally:
                 self._lock.release()
@@ -323,13 +325,12 @@ class SharedDict(dict[K, V]):
         if self._held and self._is_held(key):
             raise _KeyHeld(key)
 
-    def _drop(self, item: KeyLock | EntryBlock[K, V]) -> Ticket | None:
-        """Drop an idle item from the table; the hold that is still to be given back."""
-        if isinstance(item, EntryBlock) and item._hold is not None:
+    def _drop(self, item: KeyLock | Entry[K, V]) -> Ticket | None:
+        """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
+        if isinstance(item, Entry) and item._hold is not None:
             return cast(Ticket, item._hold)
-        key = item.key
-        if item.idle and self._held.get(key) is item:
-            self._remove_from_table(key)
+        if item.idle and self._held.get(item.key) is item:
+            self._remove_from_table(item.key)
         return None
 
     def _remove_from_table(self, key: K) -> None:

@@ -49,6 +49,11 @@ class Entry(Guard, Generic[K, V]):
         return self._key
 
     @property
+    def idle(self) -> bool:
+        # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
+        return self._staged is GONE
+
+    @property
     def released(self) -> bool:
         return self._staged is GONE or self._staged is UNUSED
 
@@ -177,11 +182,18 @@ class Entry(Guard, Generic[K, V]):
     def _let_go(self) -> bool:
         return self._finish(commit=True)
 
-    def _leave_block(self) -> None:
-        self._finish(commit=True)
+    def _roll_back(self, exc_type: object) -> None:
+        if exc_type is not GeneratorExit:
+            self._finish(commit=False)
+        elif not self.released:  # perhaps the collector destroys the block: wait for nobody
+            self._staged = GONE
+            self._map._clean_up(self)
 
     def __exit__(self, *exc: object) -> None:
-        self._finish(commit=exc[0] is None)
+        if exc[0] is None:
+            self._finish(commit=True)
+        else:
+            self._roll_back(exc[0])
 
     def _of(self) -> object:
         return self._map._name_of_key(self._key)
@@ -198,6 +210,11 @@ class LooseEntry(Entry[K, V], LooseGuard):
         self._key = line.key
         self._staged = UNCHANGED
         self._hold = hold
+
+    def __del__(self) -> None:
+        # One that let go is perhaps still to be cleared away: no reason to complain.
+        if getattr(self, "_staged", GONE) is not GONE:
+            super().__del__()
 
 
 class Ref(LooseGuard, Generic[K, V]):
@@ -231,11 +248,6 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
     __slots__ = ("_hold", "_key", "_map", "_owner", "_staged")
 
     _owner: Any  # as a ticket's, while it has none
-
-    @property
-    def idle(self) -> bool:
-        # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
-        return self._staged is GONE
 
     def _owners(self) -> Iterable[Any]:
         # As a KeyLock's.
@@ -316,13 +328,6 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         if self._staged is UNUSED:
             raise RuntimeError(f"{self!r} holds nothing yet; enter it with `async with`, or await it")
         super()._refuse()
-
-    def _roll_back(self, exc_type: object) -> None:
-        if exc_type is not GeneratorExit:
-            self._finish(commit=False)
-        elif self._staged is not GONE:  # perhaps the collector destroys the block: wait for nobody
-            self._staged = GONE
-            self._map._clean_up(self)
 
     def __repr__(self) -> str:
         return f"<entry() of {self._of()}>" if self._staged is UNUSED else super().__repr__()

@@ -1,0 +1,333 @@
+"""The interleavings of ConcurrentMap that only threads reach, one by one, with each thread held where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from asynclocks import ConcurrentMap, KeyLockedError
+from asynclocks._flights import Flight
+from asynclocks._map_keys import GONE, KeyLock
+from tests.conformance.test_concurrent_map import Key, assert_idle
+from tests.support import collect
+
+WAIT = 30  # seconds; nothing here should take one
+
+
+def elsewhere(call: Callable[[], object]) -> None:
+    """Call it in another thread, and wait."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+class Stale(ConcurrentMap[str, int]):
+    """What it looks up first is out of date, as if another thread had come in between."""
+
+    def __init__(self, *items: Any) -> None:
+        super().__init__(*items)
+        self.stale_lines: list[KeyLock] = []
+        self.stale_flights: list[Flight] = []
+
+    def _line_of(self, key: str) -> KeyLock:
+        return self.stale_lines.pop() if self.stale_lines else super()._line_of(key)
+
+    def _flight_to(self, key: str) -> Flight:
+        return self.stale_flights.pop() if self.stale_flights else super()._flight_to(key)
+
+
+@pytest.fixture
+def m() -> Stale:
+    return Stale({"a": 1})
+
+
+def test_whoever_joins_a_line_that_is_not_the_keys_is_sent_there(m: Stale) -> None:
+    """Both made one for a free key; the first to join is the line."""
+    with m.try_ref("a"):
+        for take in (m.try_ref, lambda key: asyncio.run(_taken(m.ref(key)))):
+            m.stale_lines.append(KeyLock(m, "a"))
+            take("a").release()
+        for refused, error in ((m.try_entry, KeyLockedError), (lambda key: m.blocking_entry(key, 0), TimeoutError)):
+            m.stale_lines.append(KeyLock(m, "a"))
+            with pytest.raises(error):
+                refused("a")
+        assert not m.stale_lines
+    assert_idle(m)
+
+
+def test_a_blocking_entry_that_joins_the_wrong_line_is_sent_on(m: Stale) -> None:
+    ref = m.try_ref("a")
+    m.stale_lines.append(KeyLock(m, "a"))
+    timer = threading.Timer(0.01, ref.release)
+    timer.start()
+    with m.blocking_entry("a", WAIT) as entry:
+        entry.value = 2
+    timer.join()
+    assert m["a"] == 2
+    assert_idle(m)
+
+
+async def _taken(acquisition: Any) -> Any:
+    return await acquisition
+
+
+def test_whoever_joins_a_flight_that_is_not_the_keys_is_sent_there(m: Stale) -> None:
+    """Both made one; or the key's line that it found is not the key's any more."""
+
+    async def main() -> None:
+        async def make() -> int:
+            await asyncio.sleep(0.01)
+            return 2
+
+        async def never() -> int:
+            raise AssertionError
+
+        first = asyncio.create_task(m.get_or_insert_with("b", make))
+        await asyncio.sleep(0)
+        m.stale_flights.append(Flight(m, "b"))
+        m.stale_lines.append(KeyLock(m, "b"))
+        assert await m.get_or_insert_with("b", never) == 2
+        assert await first == 2
+
+    asyncio.run(main())
+    assert_idle(m)
+
+
+def test_whoever_joins_a_flight_that_is_over_looks_again(m: Stale) -> None:
+    async def fail() -> int:
+        raise ValueError("init")
+
+    async def main() -> None:
+        flight = m._flight_to("b")
+        m.stale_flights.append(flight)
+        with pytest.raises(ValueError, match="init"):
+            await m.get_or_insert_with("b", fail)
+        assert repr(flight).startswith("<the init of key 'b' of Stale at")
+        assert repr(flight).endswith("over, 0 waiting>")
+        m.stale_flights.append(flight)
+        assert await m.get_or_insert_with("b", lambda: 2) == 2
+
+    asyncio.run(main())
+    m.stale_flights.append(Flight(m, "c"))
+    m.stale_flights[0].over = True
+    assert m.blocking_get_or_insert_with("c", lambda: 3, 0) == 3
+    assert_idle(m)
+
+
+def test_a_caller_that_misses_a_value_by_a_hair_finds_it_before_it_runs_its_init() -> None:
+    """It was inserted after the look and before the flight."""
+
+    def never() -> int:
+        raise AssertionError
+
+    class Late(Stale):
+        def _flight_to(self, key: str) -> Flight:
+            self[key] = 2
+            return super()._flight_to(key)
+
+    late = Late()
+    assert late.blocking_get_or_insert_with("a", never) == 2
+    assert asyncio.run(late.get_or_insert_with("b", never)) == 2
+    assert_idle(late)
+
+
+def test_a_caller_without_time_leaves_a_flight_to_the_others(m: Stale) -> None:
+    def make() -> int:
+        elsewhere(too_late)
+        return 2
+
+    def too_late() -> None:
+        with pytest.raises(TimeoutError):
+            m.blocking_get_or_insert_with("b", make, 0)
+
+    assert m.blocking_get_or_insert_with("b", make) == 2
+    assert_idle(m)
+
+
+def test_what_is_given_back_while_another_thread_is_inside_the_lock_is_cleared_away_by_that_one() -> None:
+    """The one that gives back need not wait: perhaps it is a finalizer."""
+    m: ConcurrentMap[Any, int] = ConcurrentMap({"a": 1})
+    key = Key("key")
+    m[key] = 1
+    writes: list[Callable[[], object]] = [
+        lambda: m.__setitem__(Key("other"), 2),
+        lambda: m.insert(Key("other"), 2),
+    ]
+    for write in writes:
+        ref = m.try_ref("a")
+        deferred: list[int] = []
+
+        def let_go(ref: Any = ref, deferred: list[int] = deferred) -> None:
+            if not ref.released:
+                elsewhere(ref.release)
+                deferred.append(len(m._deferred))
+
+        key.during = let_go
+        write()
+        assert deferred == [1]
+        assert_idle(m)
+
+
+def test_what_is_given_back_while_a_block_is_inside_the_lock_is_cleared_away_by_that_one() -> None:
+    m: ConcurrentMap[Any, int] = ConcurrentMap({"a": 1, "b": 1})
+    key = Key("key")
+    m[key] = 1
+
+    async def main() -> None:
+        refs = [m.try_ref("a"), m.try_ref("b")]
+        with m.try_ref(key):
+            key.during = lambda: refs and elsewhere(refs.pop().release)
+            async with m.entry(Key("other")) as entry:
+                assert len(refs) == 1
+                key.during = lambda: None
+                entry.value = 2
+                key.during = lambda: refs and elsewhere(refs.pop().release)
+            assert not refs
+            key.during = lambda: None
+        assert_idle(m)
+
+    asyncio.run(main())
+
+
+def test_blocks_are_destroyed_while_another_thread_is_inside_the_lock() -> None:
+    """Of every kind, alone and awaited: they wait for nobody, and nothing of them is left."""
+    m: ConcurrentMap[Any, int] = ConcurrentMap({"a": 1})
+    key = Key("key")
+    m[key] = 1
+
+    async def block() -> None:
+        async with m.entry("a") as entry:
+            entry.value = 2
+            await asyncio.Event().wait()
+
+    async def awaited() -> None:
+        with await m.entry("a") as entry:
+            entry.value = 2
+            await asyncio.Event().wait()
+
+    async def main(function: Callable[[], Coroutine[Any, Any, None]], others: int) -> None:
+        async def hold() -> None:
+            async with m.entry("a"):
+                pass
+
+        coroutine = asyncio.get_running_loop().create_task(function()).get_coro()
+        await asyncio.sleep(0)
+        waiters = [asyncio.create_task(hold()) for _ in range(others)]
+        await asyncio.sleep(0)
+        destroyed: list[Any] = []
+
+        def destroy() -> None:
+            if not destroyed:
+                destroyed.append(coroutine)
+                elsewhere(coroutine.close)
+
+        key.during = destroy
+        m[Key("other")] = 2
+        await asyncio.wait_for(asyncio.gather(*waiters), WAIT)
+        assert m["a"] == 1
+        assert_idle(m)
+
+    for function in (block, awaited):
+        for others in (0, 1):
+            with asyncio.Runner() as runner:
+                runner.get_loop().set_exception_handler(lambda *_: None)  # a task that is closed under asyncio's hands
+                runner.run(main(function, others))
+
+
+def test_an_entry_that_is_gone_and_not_yet_cleared_away_is_as_good_as_none() -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+
+    async def main() -> None:
+        for take in (lambda: m.try_entry("a").release(), lambda: m.insert("a", 2), lambda: m.alter_all(lambda *_: 3)):
+            block: Any = m.entry("a")
+            await block.__aenter__()
+            block._staged = GONE
+            take()
+            await block.__aexit__(None, None, None)
+            assert_idle(m)
+
+    asyncio.run(main())
+
+
+def test_a_block_left_early_and_destroyed_then_does_nothing() -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+
+    async def block() -> None:
+        async with m.entry("a") as entry:
+            entry.value = 2
+            entry.release()
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        coroutine = block()
+        coroutine.send(None)
+        with m.try_entry("a"):
+            coroutine.close()
+            assert m.statistics().locked_keys == 1
+
+    asyncio.run(main())
+    assert m == {"a": 2}
+    assert_idle(m)
+
+
+def test_a_callback_that_drives_a_coroutine_by_hand_finds_what_is_there() -> None:
+    """No task runs there."""
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+    found: list[int] = []
+
+    async def use() -> None:
+        found.append(await m.get_or_insert_with("a", lambda: 2))
+        found.append(await m.get_or_insert_with("b", lambda: 2))
+        async with m.entry("b") as entry:
+            found.append(entry.value)
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def drive() -> None:
+            with pytest.raises(StopIteration):
+                use().send(None)
+            done.set()
+
+        asyncio.get_running_loop().call_soon(drive)
+        await asyncio.wait_for(done.wait(), WAIT)
+
+    asyncio.run(main())
+    assert found == [1, 2, 2]
+    assert_idle(m)
+
+
+def test_the_flights_of_a_key_in_use_keep_neither_value_nor_failure() -> None:
+    m: ConcurrentMap[str, Any] = ConcurrentMap()
+
+    async def main() -> None:
+        line = m._line_of("a")
+        entered = asyncio.Event()
+
+        async def make() -> list[int]:
+            await entered.wait()
+            return []
+
+        async def behind() -> None:
+            async with m.entry("a"):
+                nonlocal line
+                line = m._line_of("a")
+                assert line.flight is not None
+                assert line.flight.over
+                assert line.flight._outcome is None
+
+        flight = asyncio.create_task(m.get_or_insert_with("a", make))
+        await asyncio.sleep(0)
+        waiter = asyncio.create_task(behind())
+        await asyncio.sleep(0)
+        entered.set()
+        await asyncio.gather(flight, waiter)
+
+    asyncio.run(main())
+    collect()
+    assert_idle(m)
