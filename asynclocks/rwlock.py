@@ -41,7 +41,7 @@ __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "Wr
 T = TypeVar("T")
 G = TypeVar("G")
 
-join = PlacingSynchronizer._join  # quicker than super()
+_join = PlacingSynchronizer._join  # quicker than super()
 
 MAX_READERS = 0x1FFF_FFFF  # tokio's
 
@@ -179,11 +179,11 @@ class RwLock(PlacingSynchronizer, Generic[T]):
     # The engine's questions.
     def _join(self, ticket: Ticket) -> bool:
         if type(ticket.request) is not Upgrade:
-            return join(self, ticket)
+            return _join(self, ticket)
         self._check_upgrade(ticket.request)
         head = self._head
         if head is None:
-            return join(self, ticket)
+            return _join(self, ticket)
         if self._admit(ticket):
             ticket.state = GRANTED
             return True
