@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, K
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
-from asynclocks._map_entries import Entry, EntryBlock, set_item
+from asynclocks._map_entries import Entry, EntryBlock, set_default, set_item
 from asynclocks._map_keys import MISSING, KeyLock
 from asynclocks._synchronizer import Ticket
 from asynclocks.backends import task_name
@@ -60,9 +60,10 @@ class SharedDict(dict[K, V]):
         lock = self._lock
         lock.acquire()
         try:
-            old = self.get(key)  # noqa: F841 - kept until the lock is free
             if not self._held or not self._is_held(key):
-                set_item(self, key, value)
+                old = set_default(self, key, value)  # kept until the lock is free
+                if old is not value:
+                    set_item(self, key, value)
                 return
         finally:
             lock.release()

@@ -23,7 +23,7 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 new_object = object.__new__
-set_item = dict.__setitem__
+set_default, set_item = dict.setdefault, dict.__setitem__
 
 
 class Entry(Guard, Generic[K, V]):
@@ -310,8 +310,9 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 # What is usual, in one go; the rest is `_finish`.
                 self._staged = GONE
                 if staged is not UNCHANGED:
-                    old = of.get(self._key)  # noqa: F841 - what it drops, it drops when the lock is free
-                    set_item(of, self._key, staged)
+                    old = set_default(of, self._key, staged)  # kept until the lock is free
+                    if old is not staged:
+                        set_item(of, self._key, staged)
                 held = of._held
                 if len(held) == 1:
                     held.clear()
