@@ -465,6 +465,7 @@ def test_a_guard_given_back_in_the_middle_of_a_write_is_given_back() -> None:
 
     m[Key("a", give_back)] = 1
     m[Key("b")] = 2
+    m[Key("c")] = 3
     assert entry.released
     assert loose.released
     del entry, loose
