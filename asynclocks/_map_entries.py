@@ -103,11 +103,7 @@ class Entry(Guard, Generic[K, V]):
         self.value = value
         return value
 
-    @overload
-    async def or_insert_with(self, init: Callable[[], Awaitable[V]]) -> V: ...
-    @overload
-    async def or_insert_with(self, init: Callable[[], V]) -> V: ...
-    async def or_insert_with(self, init: Callable[[], Any]) -> V:
+    async def or_insert_with(self, init: Callable[[], V] | Callable[[], Awaitable[V]]) -> V:
         """`or_insert` with what `init` returns or, if that is awaitable, with what awaiting it gives.
 
         Raises:
@@ -117,7 +113,7 @@ class Entry(Guard, Generic[K, V]):
         present = self._current()
         if present is not MISSING:
             return cast(V, present)
-        value = init()
+        value: Any = init()
         if isawaitable(value):
             value = await value
         return self.or_insert(value)

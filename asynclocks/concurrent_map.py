@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from inspect import isawaitable, iscoroutine
 from time import monotonic
-from typing import Any, NoReturn, TypeVar, cast, overload
+from typing import Any, NoReturn, TypeVar, cast
 
 import attrs
 
@@ -118,11 +118,7 @@ class ConcurrentMap(SharedDict[K, V]):
         return self._ref_of(self._take_now("try_ref()", key, SHARED))
 
     # Single flight.
-    @overload
-    async def get_or_insert_with(self, key: K, init: Callable[[], Awaitable[V]]) -> V: ...
-    @overload
-    async def get_or_insert_with(self, key: K, init: Callable[[], V]) -> V: ...
-    async def get_or_insert_with(self, key: K, init: Callable[[], Any]) -> V:
+    async def get_or_insert_with(self, key: K, init: Callable[[], V] | Callable[[], Awaitable[V]]) -> V:
         """The value of `key`; where there is none, what one run of `init` makes, for all who ask meanwhile.
 
         `init` is called without arguments; if its result is awaitable, it is awaited. If it raises, everybody who
