@@ -32,9 +32,11 @@ def switching() -> Iterator[None]:
 def collecting() -> Iterator[None]:
     """The collector runs at every allocation it can, also inside the library."""
     thresholds = gc.get_threshold()
+    gc.freeze()  # what was there before is not looked at: all those collections would take minutes
     gc.set_threshold(1, 1, 1)
     yield
     gc.set_threshold(*thresholds)
+    gc.unfreeze()
 
 
 @pytest.fixture
