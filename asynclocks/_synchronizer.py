@@ -45,6 +45,9 @@ QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDR
 A = TypeVar("A")
 R = TypeVar("R")
 
+# The hashes of the tasks whose waits are noted, for a quick look at many: who is not in here is surely awake.
+in_wait: set[int] = set()
+
 
 class Reentered(RuntimeError):
     """This thread is inside the internal lock already: a finalizer or signal handler interrupted it there."""
@@ -342,6 +345,7 @@ class QueuedSynchronizer:
         finally:
             if waits is not None:
                 waits.pop(task, None)
+                in_wait.discard(hash(task))
         return ticket
 
     def _note(self, backend: LoopBackend, task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
@@ -351,6 +355,7 @@ class QueuedSynchronizer:
             DeadlockError: somebody does.
         """
         waits[task] = ticket
+        in_wait.add(hash(task))
         for owner in self._owners(ticket):
             other = owner()
             if other is not None and (other is task or not backend.surely_awake(other)):
