@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from asynclocks._synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Ticket
+from asynclocks._synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
 from asynclocks.backends import blocking_parker, whose_turn
-from asynclocks.backends._seam import LoopBackend
+from asynclocks.backends._seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Condvar(QueuedSynchronizer):
         super().__init__()
         self._mutex: Mutex[Any] | None = None
 
+    @uninterrupted
     async def wait(self, guard: MutexGuard[T]) -> None:
         """Give up the mutex, wait for a notification, and hold the mutex again, whatever happens.
 
@@ -70,14 +71,24 @@ class Condvar(QueuedSynchronizer):
             GuardReleasedError: the guard let go already.
             ValueError: the guard is of another mutex than this condvar's first.
         """
-        mutex = self._check(guard)
+        mutex = self._mutex
+        if mutex is None or mutex._held is not guard:  # else it is the guard of a block, as is usual
+            mutex = self._check(guard)
         backend, _ = whose_turn()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
         ticket = backend.parker()
+        self._begin(ticket, guard, mutex)
+        error: BaseException | None = None
         try:
-            self._begin(ticket, guard, mutex)
-            error = await self._sleep(backend, ticket)
+            try:
+                await ticket.park()
+            except GeneratorExit:
+                raise
+            except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
+                error = cancellation
+            if ticket.state is not GRANTED or error is not None:
+                error = await self._sleep(backend, ticket, error)
         except GeneratorExit:
             self._give_from_finalizer(self._destroy, (ticket, guard))
             raise
@@ -121,11 +132,27 @@ class Condvar(QueuedSynchronizer):
 
     def notify_one(self) -> bool:
         """Wake the task that has waited longest. True if somebody was waiting."""
-        return self._transact(self._notify_one, None)
+        if self._head is None:
+            return False
+        try:
+            return self._transact(self._notify_one, None)
+        except Reentered:
+            self._deferred.append((self._notify_one, None))
+            return True
 
     def notify_all(self) -> int:
         """Wake everybody who waits; how many."""
-        return self._transact(self._notify_all, None)
+        try:
+            notified = self._transact(self._notify_all, None)
+        except Reentered:
+            self._deferred.append((self._notify_all, None))
+            return self._waiting
+        if len(notified) > 1:
+            # Each will have the mutex when the one before has given it up: most can do so in one pass of the loop.
+            for ticket in notified:
+                if hasattr(ticket, "rouse"):
+                    ticket.rouse()
+        return len(notified)
 
     def statistics(self) -> CondvarStatistics:
         """How many wait for a notification."""
@@ -138,21 +165,27 @@ class Condvar(QueuedSynchronizer):
             guard._refuse()
         mutex = guard.mutex
         if self._mutex is None:
-            self._mutex = mutex
+            self._transact(self._bind, mutex)
         if self._mutex is not mutex:
             raise ValueError(f"{self} belongs to {self._mutex}; use another Condvar for {mutex}")
         return mutex
 
     def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: Mutex[Any]) -> None:
         """Stand in line first, then give up the mutex: whoever takes it next may notify us."""
-        self._fill_in(ticket, None, mutex._owner)
-        self._transact(self._append, ticket)
-        mutex._give(mutex._suspend, guard)
+        ticket.synchronizer = self
+        ticket.request = None
+        ticket.owner = mutex._owner
+        self._stand_in_line(ticket)
+        if not mutex._suspend(guard):  # another thread was quicker
+            self._give(self._leave, ticket)
+            guard._refuse()
 
-    async def _sleep(self, backend: LoopBackend, ticket: Any) -> BaseException | None:
-        """Park until the mutex is ours again; what cancelled us meanwhile."""
-        error: BaseException | None = None
+    async def _sleep(self, backend: LoopBackend, ticket: Any, error: BaseException | None) -> BaseException | None:
+        """Park until the mutex is ours again; what cancelled us last."""
         park = ticket.park
+        if error is not None:
+            self._give(self._give_up, ticket)
+            park = _shielded(backend, ticket)
         while ticket.state is not GRANTED:
             try:
                 await park()
@@ -161,7 +194,7 @@ class Condvar(QueuedSynchronizer):
             except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
                 error = cancellation
                 self._give(self._give_up, ticket)
-                park = getattr(ticket, "park_shielded", None) or _between_checkpoints(backend, ticket)
+                park = _shielded(backend, ticket)
         return error
 
     def _sleep_blocking(self, ticket: Any, timeout: float | None) -> BaseException | None:
@@ -171,7 +204,7 @@ class Condvar(QueuedSynchronizer):
             try:
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
                     continue
-                if self._transact(self._give_up, ticket):
+                if self._transact(self._expire, ticket):
                     error = TimeoutError(f"blocking_wait() of {self}: no notification within {timeout} s")
             except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
                 error = interruption
@@ -179,11 +212,19 @@ class Condvar(QueuedSynchronizer):
             deadline = None  # from here on for the mutex
         return error
 
-    # The engine's questions.
-    def _admit(self, ticket: Ticket) -> bool:
-        return False  # nobody enters here: a notification moves the ticket to the mutex's line
+    # The engine's questions: nobody enters here, a notification moves the ticket to the mutex's line.
+    def _join(self, ticket: Ticket) -> bool:
+        self._append(ticket)
+        return False
+
+    def _serve(self) -> None:
+        return None
 
     # Changes, inside the internal lock.
+    def _bind(self, mutex: Mutex[Any]) -> None:
+        if self._mutex is None:
+            self._mutex = mutex
+
     def _notify_one(self, _: None) -> bool:
         ticket = self._head
         if ticket is None:
@@ -191,41 +232,75 @@ class Condvar(QueuedSynchronizer):
         self._move(ticket, self)
         return True
 
-    def _notify_all(self, _: None) -> int:
-        count = self._waiting
-        while self._head is not None:
-            self._move(self._head, None)
-        return count
+    def _notify_all(self, _: None) -> list[Ticket]:
+        notified = []
+        while (ticket := self._head) is not None:
+            self._unlink(ticket)
+            ticket.synchronizer = self._mutex
+            notified.append(ticket)
+        if self._mutex is not None:
+            self._mutex._give(self._append_to_mutex, notified)
+        return notified
 
-    def _give_up(self, ticket: Ticket) -> bool:
-        """Take the mutex back without a notification. False: one had come; it goes to the next, if it was for one."""
-        if ticket.synchronizer is self:
-            self._move(ticket, None)
-            return True
-        if ticket.request is self:
+    def _expire(self, ticket: Ticket) -> bool:
+        """Take the mutex back without a notification. False: one had come."""
+        if ticket.synchronizer is not self:
+            return False
+        self._move(ticket, None)
+        return True
+
+    def _give_up(self, ticket: Ticket) -> None:
+        """Take the mutex back. A notification that had come goes to the next, if it was for one."""
+        if not self._expire(ticket) and ticket.request is self:
             ticket.request = None
             self._notify_one(None)
-        return False
 
     def _destroy(self, what: tuple[Ticket, MutexGuard[Any]]) -> None:
         """The waiter is gone: its guard stays released, and its place or its lock goes on."""
         ticket, guard = what
-        if ticket.synchronizer is self:
-            self._withdraw(ticket)
-        else:  # its notification goes on too, see Mutex._retract
-            ticket.synchronizer._give_from_finalizer(ticket.synchronizer._withdraw, ticket)
+        self._leave(ticket)
         guard.mutex._give_from_finalizer(guard.mutex._forgo, (guard, ticket.owner))
 
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket.synchronizer is self:
+            self._withdraw(ticket)
+        else:
+            ticket.synchronizer._give_from_finalizer(self._leave_mutex, ticket)
+
+    def _leave_mutex(self, ticket: Ticket) -> None:
+        """Inside the mutex's lock: leave its line, or give it back. The notification goes on."""
+        queued = ticket.state is QUEUED
+        ticket.synchronizer._withdraw(ticket)
+        if queued and ticket.request is self:  # else see Mutex._retract
+            self._give_from_finalizer(self._notify_one, None)
+
     def _move(self, ticket: Ticket, request: Condvar | None) -> None:
-        mutex = self._mutex
-        assert mutex is not None
+        mutex: Any = self._mutex
         self._unlink(ticket)
         ticket.synchronizer = mutex
         ticket.request = request
-        mutex._give(mutex._append, ticket)
+        if being_closed():
+            mutex._give_from_finalizer(mutex._append, ticket)
+            return
+        try:
+            granted = mutex._stand_in_line(ticket)
+        except Reentered:
+            mutex._deferred.append((mutex._append, ticket))
+            return
+        if granted and not ticket.unpark():
+            mutex._wake(mutex._pass_on([ticket]))
+
+    def _append_to_mutex(self, tickets: list[Ticket]) -> None:
+        """Inside the mutex's lock."""
+        for ticket in tickets:
+            ticket.synchronizer._append(ticket)
 
     def _describe(self) -> str:
         return f"{self._waiting} waiting"
+
+
+def _shielded(backend: LoopBackend, ticket: Any) -> Callable[[], Any]:
+    return getattr(ticket, "park_shielded", None) or _between_checkpoints(backend, ticket)
 
 
 def _between_checkpoints(backend: LoopBackend, ticket: Any) -> Callable[[], Any]:

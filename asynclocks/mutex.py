@@ -381,21 +381,23 @@ class Mutex(FreeMutex, Generic[T]):
     def _leave(self) -> None:
         self._give(self._end_block, (running_task(), being_closed()))
 
-    def _suspend(self, guard: MutexGuard[T]) -> None:
-        """Let go for a Condvar's wait; `_resume` follows."""
-        if isinstance(guard, LooseMutexGuard):
-            self._release(guard._hold)
-        elif self._held is guard:
-            self._held = None
-            self._free.append(TOKEN)
+    def _suspend(self, guard: MutexGuard[T]) -> bool:
+        """Let go for a Condvar's wait; `_resume` follows. False: the guard holds no more."""
+        if self._held is not guard:
+            return isinstance(guard, LooseMutexGuard) and self._give_back(guard._hold)
+        self._held = None  # as at the end of its block
+        self._free.append(TOKEN)
+        if self._head is not None:
+            self._hand_on()
+        return True
 
     def _resume(self, guard: MutexGuard[T], hold: Ticket) -> None:
         """The guard holds again, by what was granted after a Condvar's wait."""
         hold.request = None
-        if isinstance(guard, LooseMutexGuard):
-            guard._hold = hold
-        else:
+        if guard.__class__ is MutexGuard:
             self._held = guard
+        else:
+            cast(LooseMutexGuard[T], guard)._hold = hold
 
     def _forgo(self, what: tuple[MutexGuard[T], Any]) -> None:
         """The guard will not hold again: the end of its `async with` block has nothing to release."""

@@ -49,7 +49,7 @@ class AsyncioParker(Ticket):
 
     def park(self) -> Future[None]:
         future = self._future
-        if future is not None and future.cancelled():  # parks again after a cancellation
+        if future is not None and future.done():  # parks again after a cancellation, or roused
             future = self._future = Future(loop=future.get_loop())
             if hasattr(self, "_unparked"):  # by another thread, which may have seen the old future only
                 future = None
@@ -71,6 +71,12 @@ class AsyncioParker(Ticket):
         if current_task() is None:
             self._nudge(loop)
         return True
+
+    def rouse(self) -> None:
+        """Wake the sleeper though it is not unparked, if its loop runs here: it will look whether it is by then."""
+        future = self._future
+        if future is not None and not future.done() and _get_running_loop() is future.get_loop():
+            future.set_result(None)
 
     @staticmethod
     def _post(loop: AbstractEventLoop, future: Future[None]) -> bool:
