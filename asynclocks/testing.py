@@ -115,9 +115,9 @@ class Task:
     """One of a simulation's tasks."""
 
     def __init__(self, name: str, body: Coroutine[Any, Any, object]) -> None:
-        self.name = name
-        self.done = False
-        self.interrupted = False  # was it cancelled or destroyed?
+        self.name: str = name
+        self.done: bool = False
+        self.interrupted: bool = False  # was it cancelled or destroyed?
         self._body = body
         self._sleeps_on: object = None  # None: not begun, or done
 
@@ -384,7 +384,7 @@ class SimulationParker(Ticket):
     __slots__ = ("unparked",)
 
     def __init__(self) -> None:
-        self.unparked = False
+        self.unparked: bool = False
 
     def park(self) -> Awaitable[None]:
         return _sleep(self)
@@ -398,8 +398,10 @@ class SimulationBackend(LoopBackend):
     """Known as "simulation" while one runs, and only in its thread."""
 
     name = "simulation"
-    task_type = Task
-    parker = SimulationParker
+    task_type: type | None = Task
+
+    def parker(self) -> SimulationParker:
+        return SimulationParker()
 
     @property
     def checkpoints(self) -> bool:  # type: ignore[override]  # nobody sets it

@@ -33,11 +33,8 @@ class ForeignBackend(LoopBackend):
 
     def __init__(self, backend: Backend) -> None:
         super().__init__()
-        self.name = backend.name
-        self.checkpoints = getattr(backend, "checkpoints", True)
-        self.task_name = backend.task_name  # type: ignore[method-assign]
-        self.checkpoint_if_cancelled = backend.checkpoint_if_cancelled  # type: ignore[method-assign]
-        self.cancel_shielded_checkpoint = backend.cancel_shielded_checkpoint  # type: ignore[method-assign]
+        self.name: str = backend.name
+        self.checkpoints: bool = getattr(backend, "checkpoints", True)
         self._own_waits: Callable[[Any], MutableMapping[Any, Ticket]] = getattr(backend, "waits", super().waits)
         self._backend = backend
 
@@ -45,6 +42,15 @@ class ForeignBackend(LoopBackend):
         task = self._backend.current_task()
         _backend_of_type.setdefault(type(task), self)  # somebody's own loop may run another's tasks, asyncio's say
         return task
+
+    def task_name(self, task: Any) -> str:
+        return self._backend.task_name(task)
+
+    async def checkpoint_if_cancelled(self) -> None:
+        await self._backend.checkpoint_if_cancelled()
+
+    async def cancel_shielded_checkpoint(self) -> None:
+        await self._backend.cancel_shielded_checkpoint()
 
     def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
         """Where everybody looks for this task's wait: at the backend that its type belongs to."""
@@ -223,7 +229,7 @@ def _checked_hint() -> Any:
 
 
 hint: Callable[[], Any] = _asyncio.current_task  # to be called as `backends.hint()`: registering may change it
-asyncio_loop = _asyncio.running_loop
+asyncio_loop: Callable[[], Any] = _asyncio.running_loop
 
 
 def _choose_hint(other: Callable[[], Any]) -> None:

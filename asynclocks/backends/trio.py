@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 from trio.lowlevel import (
     Abort,
     Task,
     cancel_shielded_checkpoint,
-    checkpoint_if_cancelled,
     current_task,
     current_trio_token,
     enable_ki_protection,
@@ -75,11 +74,19 @@ def _in_a_step_of(token: trio.lowlevel.TrioToken) -> bool:
 
 class TrioBackend(LoopBackend):
     name = "trio"
-    task_type = Task
-    parker = TrioParker
-    current_task = staticmethod(current_task)
-    checkpoint_if_cancelled = staticmethod(checkpoint_if_cancelled)
-    cancel_shielded_checkpoint = staticmethod(cancel_shielded_checkpoint)
+    task_type: type | None = Task
+    if TYPE_CHECKING:
+
+        def parker(self) -> TrioParker: ...
+        def current_task(self) -> Task: ...
+        async def checkpoint_if_cancelled(self) -> None: ...
+        async def cancel_shielded_checkpoint(self) -> None: ...
+
+    else:  # trio's own functions, without a call of ours around them
+        parker = TrioParker
+        current_task = staticmethod(trio.lowlevel.current_task)
+        checkpoint_if_cancelled = staticmethod(trio.lowlevel.checkpoint_if_cancelled)
+        cancel_shielded_checkpoint = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
+from typing import TYPE_CHECKING
 
 from pyodide.ffi import can_run_sync, run_sync
 
@@ -32,7 +33,12 @@ class WebloopParker(AsyncioParker):
 
 class WebloopBackend(AsyncioBackend):
     name = "webloop"
-    parker = WebloopParker
+    if TYPE_CHECKING:
+
+        def parker(self) -> WebloopParker: ...
+
+    else:
+        parker = WebloopParker
 
 
 def can_block() -> bool:
