@@ -82,8 +82,8 @@ class QueuedSynchronizer:
         raise NotImplementedError
 
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
-        """Whom this waiting ticket waits for, as weak references to tasks."""
-        return ()
+        """Whom this waiting ticket waits for, as weak references to tasks. Asked of those that are `_followed`."""
+        raise NotImplementedError
 
     # The one door.
     @uninterrupted

@@ -100,8 +100,8 @@ class Ticket:
     after: Ticket | None
 
     def unpark(self) -> bool:
-        """Wake who waits with this ticket; a bare ticket has nobody."""
-        return True
+        """Wake who waits with this ticket. Nobody waits with a bare one."""
+        raise NotImplementedError
 
 
 class ParkerTicket(Ticket):

@@ -213,4 +213,4 @@ def _checked(expires_at: Any) -> float | None:
 
 
 def _never() -> NoReturn:
-    raise AssertionError("the cell of a value is never empty")
+    raise AssertionError("the cell of a value is never empty")  # pragma: no cover  # get_or_init has nothing to do

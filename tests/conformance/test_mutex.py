@@ -569,3 +569,24 @@ async def test_a_convoy_keeps_its_order() -> None:
     first = turns[:20]
     assert sorted(first) == list(range(20))
     assert turns == first * 10
+
+
+async def test_a_hold_that_a_stray_exit_ended_is_not_given_back_twice() -> None:
+    """A misuse, but the mutex still has one holder at a time."""
+    mutex = Mutex(0)
+    guard = await mutex.lock()
+    await mutex.__aexit__(None, None, None)
+    guard.release()
+    with mutex.try_lock():
+        assert mutex.locked()
+
+
+async def test_a_guard_let_go_just_before_a_condvars_wait_suspends_nobody() -> None:
+    """By another thread, between the look and the wait."""
+    mutex = Mutex(0)
+    async with mutex as guard:
+        guard.release()
+        mutex._suspend(guard)
+        with mutex.try_lock():
+            assert mutex.locked()
+    assert not mutex.locked()

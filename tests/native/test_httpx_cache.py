@@ -247,3 +247,29 @@ async def test_post_with_a_body_passes_by() -> None:
     async with client_of(storage, transport) as client:
         assert (await client.post("http://a/", content=b"sent")).content == b"sent"
     assert storage.statistics().misses == 0
+
+
+async def test_a_body_that_was_left_ends_without_being_stored() -> None:
+    """Its reader may go on after closing it, or ask once more after its end."""
+
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"etag": '"1"'}, stream=Body())
+
+    storage = InMemoryCache()
+    transport = CachingTransport(httpx.MockTransport(answer), storage=storage)
+    response = await transport.handle_async_request(httpx.Request("GET", "http://test/"))
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    chunks = aiter(response.stream)
+    assert await anext(chunks) == b"a"
+    chunks._recording = None  # type: ignore[attr-defined]  # as a close in the middle leaves it
+    assert await anext(chunks) == b"b"
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(chunks)
+    await response.aclose()
+    assert storage.statistics().entries == 0
