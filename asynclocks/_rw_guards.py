@@ -46,9 +46,14 @@ async def _never_called() -> None: ...
 
 
 class _RwGuard(LooseGuard, Generic[T]):
-    """What the three guards share. Of each there are two kinds: what a block gives (`_Block`), and a loose one."""
+    """What the three guards share. Of each there are two kinds: what a block gives (`_Block`), and a loose one.
+
+    A guard keeps the one it was turned into: in a block that one holds though nobody looks at it.
+    """
 
     __slots__ = ()
+
+    _turned_into: _RwGuard[Any]
 
     @property
     def value(self) -> T:
@@ -65,7 +70,8 @@ class _RwGuard(LooseGuard, Generic[T]):
         hold = lock._transact(lock._change_mode, (self._hold, mode))
         if hold is None:
             self._refuse()
-        return kind(hold)
+        self._turned_into = guard = kind(hold)  # type: ignore[misc]  # the subclasses have the slot
+        return guard
 
 
 class _MappableGuard(_RwGuard[T]):
@@ -82,16 +88,14 @@ class _MappableGuard(_RwGuard[T]):
         return MappedGuard(project(self.value), self._made_over())
 
     def _made_over(self) -> _RwGuard[T]:
-        raise NotImplementedError
+        mode: Mode = self._hold.request
+        return self._become(LooseReadGuard if mode is READ else LooseWriteGuard, mode)
 
 
 class ReadGuard(_MappableGuard[T]):
     """A reader's hold."""
 
     __slots__ = ()
-
-    def _made_over(self) -> ReadGuard[T]:
-        return LooseReadGuard(self._turn())
 
 
 class WriteGuard(_MappableGuard[T]):
@@ -118,9 +122,6 @@ class WriteGuard(_MappableGuard[T]):
     def downgrade_to_upgradable(self) -> UpgradableReadGuard[T]:
         """Go on as the upgradable reader; no writer gets in between. Consumes this guard."""
         return self._become(LooseUpgradableReadGuard, UPGRADABLE)
-
-    def _made_over(self) -> WriteGuard[T]:
-        return LooseWriteGuard(self._turn())
 
 
 class UpgradableReadGuard(_RwGuard[T]):
@@ -153,23 +154,23 @@ class UpgradableReadGuard(_RwGuard[T]):
         upgraded = lock._acquire_now(Upgrade(hold), hold.owner)
         if upgraded is None:
             raise TryLockError(f"{lock!r} has other readers; wait with upgrade(), or try later")
-        return _upgraded(upgraded)
+        return self._upgraded(upgraded)
 
     def downgrade(self) -> ReadGuard[T]:
         """Go on as a plain reader. Consumes this guard."""
         return self._become(LooseReadGuard, READ)
 
     async def _upgrade(self) -> WriteGuard[T]:
-        return _upgraded(await self._hold.synchronizer._acquire(Upgrade(self._hold)))
+        return self._upgraded(await self._hold.synchronizer._acquire(Upgrade(self._hold)))
 
-
-def _upgraded(hold: Ticket) -> WriteGuard[Any]:
-    hold.request = WRITE  # nothing to go back to any more; and the old hold refers to this one
-    return LooseWriteGuard(hold)
+    def _upgraded(self, hold: Ticket) -> WriteGuard[T]:
+        hold.request = WRITE  # nothing to go back to any more; and the old hold refers to this one
+        self._turned_into = guard = LooseWriteGuard[T](hold)  # type: ignore[misc]
+        return guard
 
 
 class _Loose(_RwGuard[T]):
-    __slots__ = ("__weakref__", "_hold")
+    __slots__ = ("__weakref__", "_hold", "_turned_into")
 
     def __init__(self, hold: Ticket) -> None:
         self._hold = hold
@@ -199,7 +200,7 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
     One object less, and nobody in the way costs no frame of the engine's.
     """
 
-    __slots__ = ("_hold", "_lock")
+    __slots__ = ("_hold", "_lock", "_turned_into")
 
     _loose: ClassVar[Any]
     _mode: ClassVar[Mode]

@@ -308,7 +308,6 @@ def _between_checkpoints(backend: LoopBackend, ticket: Any) -> Callable[[], Any]
 
     async def park() -> None:
         await backend.cancel_shielded_checkpoint()
-        if ticket.state is QUEUED:
-            await ticket.park()
+        await ticket.park()
 
     return park

@@ -246,9 +246,6 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         ticket.state = RELEASED
         return True
 
-    def _make_over(self, old: Ticket) -> Ticket | None:
-        return self._change_mode((old, old.request))
-
     def _owners(self, ticket: Ticket) -> list[Any]:
         # Holders only. Whoever stands before us waits for the same ones, and will be found among them when its
         # turn has come; following the line instead would make each arrival look at the whole of it.

@@ -7,9 +7,9 @@ import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
 
-from asynclocks import Condvar, GuardReleasedError, Mutex, MutexGuard
+from asynclocks import Condvar, DeadlockError, GuardReleasedError, Mutex, MutexGuard
 from tests.conformance.line import Cancel, both_cancels
-from tests.support import Running, collect, on_trio, settle, spawn
+from tests.support import Running, collect, native_cancel, on_trio, settle, spawn
 
 
 class Waiters:
@@ -304,6 +304,217 @@ async def test_a_waiter_destroyed_while_parked_releases_its_guard(loose: bool, n
             pass
         assert not mutex.locked()
         condvar.notify_all()
+
+
+async def test_a_waiter_destroyed_in_the_mutexs_line_passes_its_notification_on() -> None:
+    """The mutex is held when the notification comes, so the waiter never gets it.
+
+    notifier: locks, notify_one → a is in the mutex's line
+                                                             a: destroyed; b is notified
+    """
+    if on_trio():
+        return  # trio's tasks are never destroyed while they are parked
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        mutex, condvar = waiters.mutex, waiters.condvar
+
+        async def wait() -> None:
+            async with mutex as guard:
+                await condvar.wait(guard)
+
+        coroutine = wait().__await__()
+        next(coroutine)
+        await waiters.add("b")
+        async with mutex:
+            condvar.notify_one()
+            coroutine.close()  # type: ignore[attr-defined]
+            assert condvar.statistics().waiting == 0
+        await settle()
+        assert waiters.log == ["b"]
+        assert not mutex.locked()
+
+
+async def test_all_come_back_in_order_though_one_stays_inside() -> None:
+    """They are woken together, and whoever finds the mutex taken goes on waiting for it."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        mutex, condvar = waiters.mutex, waiters.condvar
+        leave = anyio.Event()
+
+        async def stay() -> None:
+            async with mutex as guard:
+                await condvar.wait(guard)
+                await leave.wait()
+                waiters.log.append("stayed")
+
+        await waiters.add("a")
+        spawn(tasks, stay)
+        await settle()
+        await waiters.add("b")
+        task = await waiters.add("c")
+        await waiters.add("d")
+        assert condvar.notify_all() == 5
+        await settle()
+        assert waiters.log == ["a"]
+        task.cancel()
+        await some_passes()
+        leave.set()
+        await settle()
+        assert waiters.log == ["a", "stayed", "b", "c!", "d"]
+        assert not mutex.locked()
+
+
+@guards
+async def test_a_guard_can_wait_again_and_again(loose: bool) -> None:
+    """It is the same one each time, and its block releases it in the end."""
+    mutex, condvar = Mutex(0), Condvar()
+    async with anyio.create_task_group() as tasks:
+
+        async def count(guard: MutexGuard[int]) -> None:
+            for _ in range(3):
+                await condvar.wait(guard)
+                guard.value += 1
+
+        async def run() -> None:
+            if loose:
+                async with mutex.lock() as guard:
+                    await count(guard)
+            else:
+                async with mutex as guard:
+                    await count(guard)
+
+        counting = spawn(tasks, run)
+        for _ in range(3):
+            await settle()
+            assert condvar.notify_one()
+        await settle()
+        assert counting.done
+        assert mutex.into_inner() == 3
+
+
+@guards
+async def test_a_guard_that_waits_holds_nothing(loose: bool) -> None:
+    """Whoever else has it can neither use nor release it, nor wait with it."""
+    mutex, condvar = Mutex("value"), Condvar()
+    shared: list[MutexGuard[str]] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            if loose:
+                with await mutex.lock() as guard:
+                    shared.append(guard)
+                    await condvar.wait(guard)
+            else:
+                async with mutex as guard:
+                    shared.append(guard)
+                    await condvar.wait(guard)
+
+        spawn(tasks, wait)
+        await settle()
+        guard = shared[0]
+        assert guard.released
+        with pytest.raises(GuardReleasedError):
+            _ = guard.value
+        with pytest.raises(GuardReleasedError):
+            guard.release()
+        with pytest.raises(GuardReleasedError):
+            await condvar.wait(guard)
+        assert condvar.statistics().waiting == 1
+        condvar.notify_one()
+
+
+async def test_after_the_wait_the_owner_is_followed_as_before() -> None:
+    """A task that waits for its own mutex is told; the guard of lock_owned has no owner."""
+    mutex, condvar = Mutex(0), Condvar()
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            async with mutex as guard:
+                await condvar.wait(guard)
+                with pytest.raises(DeadlockError):
+                    await mutex.acquire()
+
+        async def wait_owned() -> None:
+            async with mutex.lock_owned() as guard:
+                await condvar.wait(guard)
+                assert mutex.statistics().owner is None
+
+        for function in (wait, wait_owned):
+            waiting = spawn(tasks, function)
+            await settle()
+            condvar.notify_one()
+            await settle()
+            assert waiting.done
+
+
+async def test_wait_in_a_cancelled_scope_ends_with_the_mutex_held() -> None:
+    """On trio it raises before it gives anything up."""
+    mutex, condvar = Mutex(0), Condvar()
+    async with mutex as guard:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await condvar.wait(guard)
+        assert scope.cancelled_caught
+        assert not guard.released
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await condvar.wait_while(guard, lambda value: value > 0)
+        assert scope.cancelled_caught is on_trio()  # asyncio does not yield where nothing has to be waited for
+    assert condvar.statistics().waiting == 0
+
+
+@both_cancels
+async def test_a_notification_that_nobody_is_left_for_is_dropped(cancel: Cancel) -> None:
+    """It is not stored for a later waiter."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        async with waiters.mutex:
+            waiters.condvar.notify_one()
+            cancel(task)
+            await some_passes()
+        await settle()
+        assert waiters.log == ["a!"]
+        later = await waiters.add("b")
+        assert not later.done
+        waiters.condvar.notify_one()
+
+
+async def test_who_cancels_twice_is_heard_once_the_mutex_is_held() -> None:
+    """The wait goes on through both, and ends as one cancellation."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        async with waiters.mutex:
+            for _ in range(3):
+                native_cancel(task)
+                await some_passes()
+                assert not task.done
+        await settle()
+        assert task.cancelled
+        assert waiters.log == ["a!"]
+
+
+async def test_a_notification_out_of_the_condvars_own_finalizer_is_not_lost() -> None:
+    """Used in the middle of its own work it defers: here, as the mutex's line is entered."""
+
+    class Interrupted(Condvar):
+        notified: object = None
+
+        def _notify_one(self, argument: None) -> bool:
+            if self.notified is None:
+                self.notified = self.notify_one(), self.notify_all()
+            return super()._notify_one(argument)
+
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        waiters.condvar = Interrupted()
+        for name in "abc":
+            await waiters.add(name)
+        waiters.condvar.notify_one()
+        assert waiters.condvar.notified == (True, 3)
+        await settle()
+        assert waiters.log == ["a", "b", "c"]
 
 
 def test_its_repr_says_how_many_wait() -> None:
