@@ -248,7 +248,7 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
                 if busy or lock._head is not None or lock._writing:
                     pass
                 elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
-                    lock._reading[hold] = hash(task)
+                    lock._reading[hold] = None
                     hold.state = GRANTED
                     self._hold = hold
                     return self

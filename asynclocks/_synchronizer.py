@@ -30,6 +30,7 @@ import math
 import sys
 from _thread import RLock
 from collections.abc import Callable, Iterable, MutableMapping
+from sys import getrefcount
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from weakref import ref
@@ -44,9 +45,6 @@ QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDR
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-# The hashes of the tasks whose waits are noted, for a quick look at many: who is not in here is surely awake.
-in_wait: set[int] = set()
 
 
 class Reentered(RuntimeError):
@@ -333,9 +331,10 @@ class QueuedSynchronizer:
                 if backend.checkpoints:
                     await backend.cancel_shielded_checkpoint()
                 return ticket
-            if self._followed and task is not None:  # a callback may drive a coroutine, in no task
-                waits = backend.waits(task)
-                self._note(backend, task, ticket, waits)
+            # A task that holds nothing need not be followed: nobody waits for it. Whatever it holds refers to it by
+            # the one weak reference that its ticket has, so a ticket that has it alone tells (docs/decisions).
+            if self._followed and not (getrefcount(ticket.owner) == ALONE and type(ticket.owner) is ref):
+                waits = self._note(backend, task, ticket)
             await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()
@@ -345,22 +344,28 @@ class QueuedSynchronizer:
         finally:
             if waits is not None:
                 waits.pop(task, None)
-                in_wait.discard(hash(task))
         return ticket
 
-    def _note(self, backend: LoopBackend, task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
-        """Let others see whom this task waits for, and see that nobody it waits for waits for it.
+    def _note(self, backend: LoopBackend, task: Any, ticket: Ticket) -> MutableMapping[Any, Ticket] | None:
+        """Let others see whom this task waits for, and see that nobody it waits for waits for it; where it is noted.
 
         Raises:
             DeadlockError: somebody does.
         """
+        if task is None:  # a callback may drive a coroutine, in no task
+            return None
+        waits = backend.waits(task)
         waits[task] = ticket
-        in_wait.add(hash(task))
-        for owner in self._owners(ticket):
-            other = owner()
-            if other is not None and (other is task or not backend.surely_awake(other)):
-                check_deadlock(task, ticket, waits)
-                return
+        try:
+            for owner in self._owners(ticket):
+                other = owner()
+                if other is not None and (other is task or not backend.surely_awake(other)):
+                    check_deadlock(task, ticket, waits)
+                    break
+        except BaseException:
+            waits.pop(task, None)
+            raise
+        return waits
 
     def _abandon(self, ticket: Ticket, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):  # perhaps the collector destroys the coroutine
@@ -452,3 +457,12 @@ def weakly(task: Any) -> Any:
         return ref(task)
     except TypeError:  # somebody's own loop may call its tasks by numbers
         return lambda: task
+
+
+def _references_to_the_owner_of_a_ticket() -> int:
+    ticket = Ticket()
+    ticket.owner = object()
+    return getrefcount(ticket.owner)
+
+
+ALONE = _references_to_the_owner_of_a_ticket()  # that nothing else refers to

@@ -7,7 +7,7 @@ readers behind it in. An upgrade stands at the head: it needs only the readers t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from operator import index
 from typing import Any, Generic, TypeVar, overload
 
@@ -32,9 +32,8 @@ from asynclocks._rw_guards import (
     WriteBlock,
     WriteGuard,
 )
-from asynclocks._synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, in_wait, weakly
+from asynclocks._synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
 from asynclocks.backends import running_task
-from asynclocks.backends._seam import LoopBackend
 from asynclocks.exceptions import GuardReleasedError, TryLockError
 
 __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
@@ -95,10 +94,9 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         self._max_readers = max_readers
         # Who is in. Never a writer beside anybody else, one writer, one upgradable; at most `max_readers` of
         # `_reading` and `_upgradable` together. Entered inside the lock, left also without (`_claim`).
-        # With each reader stands the hash of its task, if it is followed.
-        self._reading: dict[Ticket, int | None] = {}
-        self._upgradable: dict[Ticket, int | None] = {}
-        self._writing: dict[Ticket, int | None] = {}
+        self._reading: dict[Ticket, None] = {}
+        self._upgradable: dict[Ticket, None] = {}
+        self._writing: dict[Ticket, None] = {}
         self._nothing: Ticket = self._fill_in(Ticket(), None, None)  # what a block holds that was not entered yet
 
     def read(self) -> Acquisition[ReadGuard[T]]:
@@ -208,7 +206,7 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         if mode is READ:
             if len(self._reading) + len(self._upgradable) >= self._max_readers:
                 return False
-            self._reading[ticket] = _hash_of_owner(ticket)
+            self._reading[ticket] = None
         elif mode is WRITE:
             if self._reading or self._upgradable:
                 return False
@@ -252,19 +250,6 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         holds = [*self._writing] or self._in_the_way(ticket)
         return [hold.owner for hold in holds if hold.owner is not None]
 
-    def _note(self, backend: LoopBackend, task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
-        in_wait.add(hash(task))
-        if self._writing or self._upgradable or self._some_reader_waits():
-            super()._note(backend, task, ticket, waits)
-        else:  # all of a crowd of readers are awake, and none of them is this task
-            waits[task] = ticket
-
-    def _some_reader_waits(self) -> bool:
-        try:
-            return not in_wait.isdisjoint(self._reading.values())
-        except RuntimeError:  # another thread let one go meanwhile
-            return True
-
     def _in_the_way(self, ticket: Ticket) -> list[Ticket]:
         """The readers that must leave, all of them, before this ticket's turn; nobody writes now."""
         readers, upgradable = [*self._reading], [*self._upgradable]
@@ -291,14 +276,14 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         new: Ticket = self._fill_in(Ticket(), mode, old.owner)
         old.state, new.state = RELEASED, GRANTED
         old.request = new
-        self._table(mode)[new] = _hash_of_owner(new)
+        self._table(mode)[new] = None
         return new
 
     def _claim(self, hold: Ticket) -> bool:
         """Take it out of where it is in. False: it is in no more, somebody was quicker."""
         return self._table(hold.request).pop(hold, hold) is not hold
 
-    def _table(self, mode: Any) -> dict[Ticket, int | None]:
+    def _table(self, mode: Any) -> dict[Ticket, None]:
         return self._reading if mode is READ else self._upgradable if mode is UPGRADABLE else self._writing
 
     def _check_upgrade(self, upgrade: Upgrade) -> None:
@@ -327,10 +312,6 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         holders += ["written"] if self._writing else []
         holders += [f"{self._waiting} waiting"] if self._waiting else []
         return ", ".join(holders) or "free"
-
-
-def _hash_of_owner(hold: Ticket) -> int | None:
-    return None if hold.owner is None else hash(hold.owner())
 
 
 def _writes(ticket: Ticket) -> bool:
