@@ -112,7 +112,9 @@ class CachedToken(Generic[T]):
 
     def set(self, value: T, expires_at: float | None = None) -> None:
         """Put a value in place. It wins over a fetch under way, whose callers get it too, if it is valid then."""
-        self._replace(_Value(OnceCell(value), _checked(expires_at)), overrule=True)
+        if not _is_expiry(expires_at):
+            raise TypeError(_no_expiry(expires_at))
+        self._replace(_Value(OnceCell(value), expires_at), overrule=True)
 
     def clear(self) -> None:
         """Forget the value. A fetch under way still answers its callers, and is not kept."""
@@ -155,23 +157,29 @@ class CachedToken(Generic[T]):
             return flight
 
     async def _fly(self, flight: _Flight[T]) -> _Value[T] | _Failure:
-        """Fetch; what is no Exception is a cancellation, and the cell has the next one fetch."""
-        outcome: _Value[T] | _Failure
+        """Fetch; what is no Exception is a cancellation, and the cell has the next one fetch.
+
+        There may be a valid value by now: set() came and then the first one who fetched was cancelled, or another
+        thread's fetch landed between our look and our boarding.
+        """
+        kept: _Value[T] | None = None
         try:
-            outcome = _arrived(await self._fetch())
-            keep = self._valid(outcome, self._buffer)
+            outcome: _Value[T] | _Failure | None = self._current
+            if not isinstance(outcome, _Value) or not self._valid(outcome, self._buffer):
+                outcome = _arrived(await self._fetch())
+                kept = outcome if self._valid(outcome, self._buffer) else None
         except Exception as error:  # noqa: BLE001 - whatever it is, everybody who waits gets it
-            outcome, keep = _Failure(error, error.__traceback__), False
-        self._land(flight, outcome, keep)
+            outcome = _Failure(error, error.__traceback__)
+        self._land(flight, kept)
         return outcome
 
-    def _land(self, flight: _Flight[T], outcome: _Value[T] | _Failure, keep: bool) -> None:
+    def _land(self, flight: _Flight[T], kept: _Value[T] | None) -> None:
         old = self._current  # the last reference goes outside the lock
         with self._lock:
             if self._flight is flight:
                 self._flight = None
-                if keep and isinstance(outcome, _Value):
-                    old, self._current = self._current, outcome
+                if kept is not None:
+                    old, self._current = self._current, kept
         del old
 
     def _replace(self, value: _Value[T] | None, overrule: bool) -> None:
@@ -200,16 +208,24 @@ class CachedToken(Generic[T]):
 
 
 def _arrived(fetched: Any) -> _Value[Any]:
-    """What `fetch` returned, checked; a message must not show it."""
+    """What `fetch` returned, checked; an error must not show it."""
     if not isinstance(fetched, tuple) or len(fetched) != 2:
-        raise TypeError(f"fetch must return a pair (value, expires_at), not {type(fetched).__name__}")
-    return _Value(OnceCell(fetched[0]), _checked(fetched[1]))
+        fault = f"fetch must return a pair (value, expires_at), not {type(fetched).__name__}"
+    elif not _is_expiry(fetched[1]):
+        fault = _no_expiry(fetched[1])
+    else:
+        return _Value(OnceCell(fetched[0]), fetched[1])
+    del fetched  # nor may a tool that shows a traceback's variables
+    raise TypeError(fault)
 
 
-def _checked(expires_at: Any) -> float | None:
-    if expires_at is not None and not isinstance(expires_at, int | float):
-        raise TypeError(f"expires_at must be seconds since the epoch or None, not {type(expires_at).__name__}")
-    return expires_at
+def _is_expiry(expires_at: Any) -> bool:
+    return expires_at is None or isinstance(expires_at, int | float)
+
+
+def _no_expiry(found: object) -> str:
+    kind = type(found).__name__
+    return f"expires_at must be seconds since the epoch or None, not {kind}; a datetime has its timestamp()"
 
 
 def _never() -> NoReturn:

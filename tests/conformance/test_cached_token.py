@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -190,6 +191,35 @@ async def test_set_spares_the_callers_a_failure() -> None:
     assert caller.result == "set"
 
 
+async def test_set_spares_a_fetch_to_those_whose_fetcher_was_cancelled() -> None:
+    server = Server()
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        first = spawn(group, token.get)
+        await settle()
+        second = spawn(group, token.get)
+        await settle()
+        token.set("set")
+        first.cancel()
+        await settle()
+        assert second.done
+    assert second.result == "set"
+    assert server.requests == 1
+
+
+async def test_value_that_came_between_the_look_and_the_fetch_is_taken() -> None:
+    """As another thread's fetch may land just then."""
+    looks = iter([lambda: token.set("new")])
+
+    def clock() -> float:
+        next(looks, lambda: None)()
+        return NOW
+
+    token = CachedToken(never, clock=clock)
+    token.set("old", NOW)
+    assert await token.get() == "new"
+
+
 async def test_expired_set_does_not_keep_the_fetched_from_its_callers() -> None:
     server = Server()
     token = server.token()
@@ -310,8 +340,15 @@ async def test_bad_answer_of_fetch_is_refused_without_showing_it(answer: object)
     token: CachedToken[str] = CachedToken(fetch)
     with pytest.raises(TypeError) as caught:
         await token.get()
-    assert SECRET not in str(caught.value)
-    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert SECRET not in shown_with_locals(caught.value, of="cached_token.py")
+
+
+def test_bad_expiry_is_refused_and_changes_nothing() -> None:
+    token: CachedToken[str] = CachedToken(never)
+    token.set(SECRET)
+    with pytest.raises(TypeError, match=r"not str; a datetime has its timestamp\(\)"):
+        token.set("other", "tomorrow")  # type: ignore[arg-type]
+    assert token.peek() == SECRET
 
 
 async def test_secret_is_in_no_repr() -> None:
@@ -334,9 +371,16 @@ async def test_failing_fetch_shows_no_older_secret_even_with_locals() -> None:
     token = CachedToken(fetch, clock=lambda: NOW)
     token.set(SECRET, NOW)
     caught = await failure_of(token.get)
-    shown = "".join(traceback.TracebackException.from_exception(caught, capture_locals=True).format())
-    assert "down" in shown
-    assert SECRET not in shown
+    assert "down" in str(caught)
+    assert SECRET not in shown_with_locals(caught, of="cached_token.py")
+
+
+def shown_with_locals(error: BaseException, *, of: str) -> str:
+    """What the most talkative tool shows of an error: message, traceback, and the variables of this file's frames."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [frame for frame in shown.stack if Path(frame.filename).name == of]
+    assert any(frame.locals for frame in frames)
+    return "".join([*shown.format_exception_only(), *(str(frame.locals) for frame in frames)])
 
 
 async def failure_of(function: Callable[[], Awaitable[object]]) -> Exception:
