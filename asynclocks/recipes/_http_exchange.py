@@ -6,7 +6,7 @@ Nothing is held while the server is waited for, so a caller may leave at any poi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -19,10 +19,15 @@ R = TypeVar("R")
 
 @attrs.frozen
 class Head:
-    """A response without its body."""
+    """A response without its body.
+
+    `sound` is False if it is not known to be of the URI that was asked for, or the connection would not tell a complete
+    body from one that was cut short. Such a response passes through.
+    """
 
     status: int
     headers: tuple[Header, ...] = attrs.field(repr=False)
+    sound: bool = True
 
 
 class Client(Protocol[R]):
@@ -35,26 +40,37 @@ class Client(Protocol[R]):
         """Status and headers."""
 
     async def discard(self, response: R) -> None:
-        """Nobody will read this response."""
+        """Nobody will read this response, a 304: read to its end, so that the connection can be used again."""
+
+    async def abandon(self, response: R) -> None:
+        """Nobody will read this response, and the request has failed: let go of it at once."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Recording:
     """What takes in a body on its way to the caller. It stores it only if it is complete."""
 
-    _writer: Any = attrs.field(repr=False)
-    _expected: int | None
-    _seen: list[int] = attrs.field(factory=lambda: [0])
+    _writer: Any = attrs.field(repr=False)  # None: it is not to be stored any more
+    _missing: int | None  # so many bytes are to come, by Content-Length
 
     async def write(self, chunk: bytes) -> None:
         """The next part of the body."""
-        self._seen[0] += len(chunk)
-        await _settled(self._writer.write(chunk))
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            if self._missing is not None:
+                self._missing -= len(chunk)
+            await _settled(writer.write(chunk))  # a part that was not written would be missing ever after
+            self._writer = writer
 
     async def finish(self) -> None:
         """The body has ended, says the connection. It is stored unless Content-Length says otherwise (§ 3.3)."""
-        if self._expected is None or self._seen[0] == self._expected:
-            await _settled(self._writer.finish())
+        writer, self._writer = self._writer, None
+        if writer is not None and not self._missing:
+            await _settled(writer.finish())
+
+    def abandon(self) -> None:
+        """The rest will not come."""
+        self._writer = None
 
 
 @attrs.frozen
@@ -85,28 +101,26 @@ async def exchange(
     if not rules.has_condition(asked):
         sent = await _settled(storage.try_hit(key))
     response = await client.send(None if sent is None else rules.condition(sent))
-    head = client.head(response)
-    if sent is not None and head.status == 304:
+    if sent is not None and client.head(response).status == 304:
         answer = await _confirmed(client, response, storage, key, sent)
         if answer is not None:
             return Revalidated(response, answer)
         response = await client.send(None)  # it is gone, or another: now without a condition
-        head = client.head(response)
-    return Passed(response, await _recording(storage, key, head))
+    return Passed(response, await _recording(client, response, storage, key))
 
 
 async def _confirmed(
     client: Client[R], response: R, storage: AnyStorage, key: rules.Key, sent: Validator
 ) -> StoredResponse | None:
-    try:
-        stored: StoredResponse | None = await _settled(storage.load(key))
-    finally:
-        await client.discard(response)
-    fresh = client.head(response).headers
-    if stored is None or not rules.confirms(sent, rules.fields(fresh), rules.fields(stored.headers)):
+    stored: StoredResponse | None = await _or_abandoned(client, response, lambda: storage.load(key))
+    await client.discard(response)
+    head = client.head(response)
+    fresh = rules.fields(head.headers)
+    if not head.sound or stored is None or not rules.confirms(sent, fresh, rules.fields(stored.headers)):
         return None
-    merged = rules.updated(stored.headers, fresh, None if key[0] == "HEAD" else stored.body)
-    await _refresh(storage, key, sent, StoredResponse(stored.status, rules.to_store(merged), stored.body))
+    merged = rules.updated(stored.headers, head.headers, None if key[0] == "HEAD" else stored.body)
+    if rules.identifies(sent, fresh):
+        await _refresh(storage, key, sent, StoredResponse(stored.status, rules.to_store(merged), stored.body))
     return StoredResponse(stored.status, merged, stored.body)
 
 
@@ -115,20 +129,31 @@ async def _refresh(storage: AnyStorage, key: rules.Key, sent: Validator, stored:
 
     The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
     """
-    validator = rules.validator_of(rules.fields(stored.headers))
+    validator = rules.storable(stored.status, rules.fields(stored.headers))
     if validator is not None and validator != sent:
         writer: Any = await _settled(storage.writer(key, validator, stored.status, stored.headers))
         await _settled(writer.write(stored.body))
         await _settled(writer.finish())
 
 
-async def _recording(storage: AnyStorage, key: rules.Key, head: Head) -> Recording | None:
+async def _recording(client: Client[R], response: R, storage: AnyStorage, key: rules.Key) -> Recording | None:
+    head = client.head(response)
     told = rules.fields(head.headers)
-    validator = rules.storable(head.status, told)
+    validator = rules.storable(head.status, told) if head.sound else None
     if validator is None:
         return None
-    writer: Any = await _settled(storage.writer(key, validator, head.status, rules.to_store(head.headers)))
+    kept = rules.to_store(head.headers)
+    writer = await _or_abandoned(client, response, lambda: storage.writer(key, validator, head.status, kept))
     return Recording(writer, 0 if key[0] == "HEAD" else rules.declared_length(told))
+
+
+async def _or_abandoned(client: Client[R], response: R, ask: Callable[[], Any]) -> Any:
+    """Ask the storage. If it fails, or the caller leaves meanwhile, nobody else would let go of the response."""
+    try:
+        return await _settled(ask())
+    except BaseException:
+        await client.abandon(response)
+        raise
 
 
 async def _settled(result: Awaitable[Any] | Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from asynclocks.recipes._stored import Header, Validator
 
@@ -86,8 +86,8 @@ def key_of(method: str, uri: str, headers: Fields) -> Key | None:
 
 def normalised(uri: str) -> str | None:
     """One spelling for one URI (RFC 9110 § 4.2.3), without fragment and password. None: not absolute http."""
-    parts = urlsplit(uri)
     try:
+        parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
@@ -96,7 +96,8 @@ def normalised(uri: str) -> str | None:
     at = f"[{host}]" if ":" in host else host
     if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
         at = f"{at}:{port}"
-    return urlunsplit((parts.scheme, at, parts.path or "/", parts.query, ""))
+    query = "?" if "?" in uri.partition("#")[0] else ""  # an empty one, too, makes another URI
+    return f"{parts.scheme}://{at}{parts.path or '/'}{query}{parts.query}"
 
 
 def _selection(headers: Fields) -> str:
@@ -149,7 +150,7 @@ def validator_of(headers: Fields) -> Validator | None:
 def _is_date(text: str) -> bool:
     try:
         parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of figures that no machine counts in
         return False
     return True
 
@@ -169,15 +170,8 @@ def updated(stored: Headers, fresh: Headers, body: bytes | None) -> tuple[Header
 
     `body` is None where the answer has none (HEAD); else Content-Length is its length.
     """
-    connection = {
-        "connection",
-        "keep-alive",
-        "transfer-encoding",
-        "trailer",
-        "upgrade",
-        *tokens(fields(fresh), "connection"),
-    }
-    news = [h for h in fresh if h[0].lower() not in OF_THE_BODY and h[0].lower() not in connection]
+    passed_over = OF_THE_BODY.union(OF_THE_CONNECTION, tokens(fields(fresh), "connection"))
+    news = [header for header in fresh if header[0].lower() not in passed_over]
     replaced = {name.lower() for name, _ in news}
     if body is not None:
         replaced.add("content-length")
@@ -189,12 +183,18 @@ def confirms(sent: Validator, fresh: Fields, stored: Fields) -> bool:
     """Is this 304 about what is stored (§ 4.3.3, § 4.3.4)?
 
     Not if something else was stored since we asked, nor if the 304 names another ETag (compared weakly, RFC 9110
-    § 8.8.3.2).
+    § 8.8.3.2) or, where it was asked by date, another date.
     """
     if validator_of(stored) != sent:
         return False
-    told = fresh.get("etag")
-    return sent.etag is None or not told or {_opaque(tag) for tag in told} == {_opaque(sent.etag)}
+    if sent.etag is None:
+        return set(fresh.get("last-modified", ())) <= {sent.last_modified}
+    return {_opaque(etag) for etag in fresh.get("etag", ())} <= {_opaque(sent.etag)}
+
+
+def identifies(sent: Validator, fresh: Fields) -> bool:
+    """May this 304 update what is stored (§ 4.3.4)? Not by a strong ETag that is not the stored one's."""
+    return all(etag.startswith("W/") or etag == sent.etag for etag in fresh.get("etag", ()))
 
 
 def _opaque(etag: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.recipes._stored import (
     AsyncCacheStorage,
     AsyncCacheWriter,
@@ -59,7 +60,8 @@ class InMemoryCache(CacheStorage):
     """Responses in memory, at most `max_bytes` of bodies and headers; the least recently used leave first.
 
     Share it by passing it on: whatever one client stores, every other finds, on any loop and in any thread. A
-    response larger than the whole cache is not stored, and not collected either once that is known.
+    response larger than the whole cache is not stored, and not collected either once that is known. What is
+    not counted: Python's own needs (about 1 KiB for each response), and bodies that are still on their way.
 
     Raises:
         ValueError: `max_bytes` is negative.
@@ -69,26 +71,31 @@ class InMemoryCache(CacheStorage):
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}; it must be 0 or more")
         self._max_bytes = max_bytes
-        self._entries: dict[Hashable, _Entry] = {}
-        # The order of use, oldest first. Its keys are those of _entries, and _bytes is the sum of their sizes.
-        self._order: OrderedDict[Hashable, None] = OrderedDict()
+        # Who reads it never waits. It is written by those who hold the lock only, and nobody has a guard of it.
+        self._entries: ConcurrentMap[Hashable, _Entry] = ConcurrentMap()
+        # The sizes in order of use, oldest first. Its keys are those of _entries, and _bytes is the sum of its values.
+        self._order: OrderedDict[Hashable, int] = OrderedDict()
         self._bytes = self._hits = self._misses = self._evictions = 0
         # Keeps these together. Held for a few steps, never across an await. Re-entrant for finalizers.
         self._lock = RLock()
 
     def try_hit(self, key: Hashable) -> Validator | None:
+        entry = self._entries.get(key)
         with self._lock:
-            entry = self._used(key)
             if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
-            return entry.validator
+            self._use(key)
+        return entry.validator
 
     def load(self, key: Hashable) -> StoredResponse | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
         with self._lock:
-            entry = self._used(key)
-        return None if entry is None else entry.response
+            self._use(key)
+        return entry.response
 
     def writer(self, key: Hashable, validator: Validator, status: int, headers: Iterable[Header]) -> CacheWriter:
         return _Writer(self, key, validator, status, tuple(headers))
@@ -103,34 +110,34 @@ class InMemoryCache(CacheStorage):
     def statistics(self) -> CacheStatistics:
         """How it was used, and how full it is."""
         with self._lock:
-            return CacheStatistics(self._hits, self._misses, self._evictions, len(self._entries), self._bytes)
+            return CacheStatistics(self._hits, self._misses, self._evictions, len(self._order), self._bytes)
 
-    def _used(self, key: Hashable) -> _Entry | None:
-        entry = self._entries.get(key)
-        if entry is not None:
+    def _use(self, key: Hashable) -> None:
+        if key in self._order:  # else it was evicted between the look and the lock
             self._order.move_to_end(key)
-        return entry
 
     def _commit(self, key: Hashable, entry: _Entry) -> None:
         with self._lock:
-            self._remove(key)
+            self._bytes -= self._order.pop(key, 0)
             if entry.size > self._max_bytes:
+                self._entries.remove(key, None)
                 return
+            while self._bytes + entry.size > self._max_bytes:
+                self._evict()
             self._entries[key] = entry
-            self._order[key] = None
+            self._order[key] = entry.size
             self._bytes += entry.size
-            while self._bytes > self._max_bytes:
-                self._remove(next(iter(self._order)))
-                self._evictions += 1
 
-    def _remove(self, key: Hashable) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            del self._order[key]
-            self._bytes -= entry.size
+    def _evict(self) -> None:
+        assert self._order, "nothing is left to leave, and yet it is too full"
+        oldest, size = self._order.popitem(last=False)
+        self._entries.remove(oldest)
+        self._bytes -= size
+        self._evictions += 1
 
     def __repr__(self) -> str:
-        return f"<InMemoryCache {len(self._entries)} entries, {self._bytes} of {self._max_bytes} bytes>"
+        now = self.statistics()
+        return f"<InMemoryCache {now.entries} entries, {now.bytes} of {self._max_bytes} bytes>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle or copy {self!r}: a copy would share nothing; pass the cache itself")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
 
 import httpx
 
@@ -16,6 +18,10 @@ class CachingTransport(httpx.AsyncBaseTransport):
 
     Give one `storage` to several transports to share it. A body reaches the caller as it comes, and is stored only
     when it is complete. An answer from the cache says so: ``response.extensions["from_cache"]`` is True.
+
+    It enters, leaves and closes the transport that it is given, as a client does. The storage is its owner's to close.
+    What the client would have told a transport of its own (``http2``, ``verify``, ``limits``, a proxy), tell the one
+    you give: ``CachingTransport(httpx.AsyncHTTPTransport(http2=True))``.
 
     ::
 
@@ -43,6 +49,18 @@ class CachingTransport(httpx.AsyncBaseTransport):
             )
         return response
 
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
+
     async def aclose(self) -> None:
         await self._transport.aclose()
 
@@ -61,7 +79,7 @@ class _Client:
         return await self._transport.handle_async_request(request)
 
     def head(self, response: httpx.Response) -> Head:
-        return Head(response.status_code, _decoded(response.headers))
+        return Head(response.status_code, _decoded(response.headers), _is_delimited(response))
 
     async def discard(self, response: httpx.Response) -> None:
         stream = response.stream
@@ -72,6 +90,9 @@ class _Client:
         finally:
             await stream.aclose()
 
+    async def abandon(self, response: httpx.Response) -> None:
+        await response.aclose()
+
 
 class _Recorded(httpx.AsyncByteStream):
     """A body on its way to the caller, with the cache listening.
@@ -81,10 +102,12 @@ class _Recorded(httpx.AsyncByteStream):
 
     def __init__(self, stream: httpx.AsyncByteStream, recording: Recording) -> None:
         self._stream = stream
-        self._recording: Recording | None = recording
+        self._recording = recording
         self._chunks: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._chunks is not None:  # from the start once more: what was taken in so far is no beginning of that
+            self._recording.abandon()
         self._chunks = aiter(self._stream)
         return self
 
@@ -93,20 +116,16 @@ class _Recorded(httpx.AsyncByteStream):
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
-            await self._end()
+            await self._recording.finish()
             raise
-        if self._recording is not None:
-            await self._recording.write(chunk)
+        except BaseException:  # the connection broke, or the caller was cancelled; who goes on meets a mere end
+            self._recording.abandon()
+            raise
+        await self._recording.write(chunk)
         return chunk
 
-    async def _end(self) -> None:
-        # Not reached when the caller leaves early or the connection breaks.
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            await recording.finish()
-
     async def aclose(self) -> None:
-        self._recording = self._chunks = None
+        self._recording.abandon()
         await self._stream.aclose()
 
 
@@ -118,6 +137,13 @@ def _from_cache(outcome: Revalidated, *, head_only: bool) -> httpx.Response:
         stream=httpx.ByteStream(b"" if head_only else answer.body),
         extensions={**_kept(outcome.response.extensions), "from_cache": True},
     )
+
+
+def _is_delimited(response: httpx.Response) -> bool:
+    """Does the message say where it ends? HTTP/1 may leave that to the end of the connection (RFC 9112, 6.3)."""
+    if response.extensions.get("http_version") not in {b"HTTP/1.0", b"HTTP/1.1"} or response.status_code == 304:
+        return True
+    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
 def _kept(extensions: dict[str, object]) -> dict[str, object]:

@@ -27,7 +27,10 @@ class Answer:
 
 
 class CachingFetch:
-    """``pyfetch`` with the HTTP cache: answers from the cache what the server confirms with a 304."""
+    """``pyfetch`` with the HTTP cache: answers from the cache what the server confirms with a 304.
+
+    What came by a redirection passes through: only where it came from is known, not the way there.
+    """
 
     def __init__(self, *, storage: AnyStorage | None = None) -> None:
         self._storage: AnyStorage = InMemoryCache() if storage is None else storage
@@ -42,7 +45,7 @@ class CachingFetch:
         """
         sent = dict(headers or {})
         client = _Client(url, method.upper(), sent, body)
-        asked = tuple(sent.items()) if body is None else (*sent.items(), ("Content-Length", "unknown"))
+        asked = tuple(sent.items()) if body is None else (*sent.items(), ("Content-Length", str(len(body))))
         outcome = await exchange(client, self._storage, method.upper(), url, asked)
         if isinstance(outcome, Revalidated):
             return Answer(outcome.answer.status, outcome.answer.headers, outcome.answer.body, from_cache=True)
@@ -73,7 +76,10 @@ class _Client:
         if any(name.lower() == "content-encoding" for name, _ in headers):
             # fetch has decoded the body already, and leaves the headers as they were
             headers = tuple(h for h in headers if h[0].lower() not in {"content-encoding", "content-length"})
-        return Head(response.status, headers)
+        return Head(response.status, headers, sound=not response.redirected)
 
     async def discard(self, response: Any) -> None:
         await response.bytes()  # a 304 has none; reading it lets the connection go
+
+    async def abandon(self, response: Any) -> None:
+        response.abort()

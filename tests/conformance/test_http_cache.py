@@ -22,7 +22,7 @@ Headers = Iterable[tuple[str, str]]
 class Reply:
     def __init__(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
         self.status, self.headers, self.body = status, tuple(headers), body
-        self.discarded = False
+        self.discarded = self.read = False
 
 
 class Server:
@@ -37,6 +37,8 @@ class Server:
         }
         self.on_304: dict[str, str] = {}
         self.asked: list[tuple[str, str] | None] = []
+        self.replies: list[Reply] = []
+        self.sound = True
         self.answer: Callable[[tuple[str, str] | None], Reply] = self.answer_by_etag
 
     def answer_by_etag(self, condition: tuple[str, str] | None) -> Reply:
@@ -50,13 +52,16 @@ class Server:
 
     async def send(self, condition: tuple[str, str] | None) -> Reply:
         self.asked.append(condition)
-        return self.answer(condition)
+        self.replies.append(self.answer(condition))
+        return self.replies[-1]
 
     def head(self, response: Reply) -> Head:
-        return Head(response.status, response.headers)
+        return Head(response.status, response.headers, self.sound)
 
     async def discard(self, response: Reply) -> None:
         response.discarded = True
+
+    abandon = discard
 
 
 async def fetch(server: Server, storage: Any, *, method: str = "GET", uri: str = URI, **headers: str) -> StoredResponse:
@@ -67,6 +72,7 @@ async def fetch(server: Server, storage: Any, *, method: str = "GET", uri: str =
         return outcome.answer
     assert isinstance(outcome, Passed)
     reply = outcome.response
+    reply.read = True
     body = b"" if method == "HEAD" else reply.body
     if outcome.recording is not None:
         for byte in body:
@@ -202,8 +208,23 @@ def test_spellings_of_one_uri_are_one_key(one: str, other: str) -> None:
     assert rules.key_of("GET", one, {}) == rules.key_of("GET", other, {}) is not None
 
 
+def test_empty_query_is_a_query() -> None:
+    assert rules.normalised("http://a/?#top") == "http://a/?"
+    assert rules.normalised("http://a/#?") == "http://a/"
+
+
 @pytest.mark.parametrize(
-    "uri", ["/users/octocat", "users", "//api.example/users", "ftp://a/b", "http://a:port/", "http://"]
+    "uri",
+    [
+        "/users/octocat",
+        "users",
+        "//api.example/users",
+        "ftp://a/b",
+        "http://a:port/",
+        "http://",
+        "http://[",
+        "http://[::1",
+    ],
 )
 async def test_what_is_no_absolute_uri_is_not_cached(uri: str) -> None:
     server, storage = Server(), InMemoryCache()
@@ -262,7 +283,10 @@ async def test_two_lengths_are_not_stored(lengths: tuple[str, str]) -> None:
     assert entries(storage) == 0
 
 
-@pytest.mark.parametrize("date", ["yesterday", "", "0"])
+HUGE = "9" * 30
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", "0", f"Tue, 15 Nov 1994 {HUGE}:45:26 GMT", f"{HUGE} Nov 1994"])
 def test_last_modified_that_is_no_date_is_no_validator(date: str) -> None:
     assert rules.validator_of({"last-modified": [date]}) is None
 
@@ -339,7 +363,37 @@ async def test_304_about_what_was_replaced_meanwhile_is_not_believed() -> None:
     assert (await fetch(server, storage)).body == b"octocat"
 
 
-async def test_304_with_a_new_date_is_asked_with_that_date() -> None:
+@pytest.mark.parametrize(("told", "believed"), [("Tue, 15 Nov 1994 12:45:26 GMT", True), ("an older date", False)])
+async def test_304_that_names_another_date_is_not_believed(told: str, believed: bool) -> None:
+    """An older file may have taken the newer one's place; "not modified since" is true of both."""
+    server, storage = Server(Last_Modified="Tue, 15 Nov 1994 12:45:26 GMT"), InMemoryCache()
+    del server.headers["ETag"]
+    await fetch(server, storage)
+    server.on_304 = {"Last-Modified": told}
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert len(server.asked) == (2 if believed else 3)
+
+
+async def test_strong_etag_confirms_a_weak_one_and_does_not_replace_it() -> None:
+    server, storage = Server(ETag='W/"v1"'), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {"ETag": '"v1"'}
+    bodies = [(await fetch(server, storage)).body for _ in range(2)]
+    assert bodies == [b"octocat"] * 2
+    assert server.asked[1:] == [("If-None-Match", 'W/"v1"')] * 2
+
+
+@pytest.mark.parametrize("headers", [{"Cache-Control": "no-store"}, {"Vary": "*"}])
+async def test_304_that_must_not_be_stored_changes_nothing(headers: dict[str, str]) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {"ETag": 'W/"v1"', **headers}
+    bodies = [(await fetch(server, storage)).body for _ in range(2)]
+    assert bodies == [b"octocat"] * 2
+    assert server.asked[1:] == [("If-None-Match", '"v1"')] * 2
+
+
+async def test_304_that_makes_a_strong_etag_weak_is_asked_with_that() -> None:
     server, storage = Server(), InMemoryCache()
     await fetch(server, storage)
     server.on_304 = {"ETag": 'W/"v1"'}
@@ -373,6 +427,54 @@ async def test_server_that_never_answers_leaves_nothing_locked() -> None:
         assert (await fetch(server, storage)).body == b"octocat"
         caller.cancel()
     assert (await fetch(server, storage)).body == b"octocat"
+
+
+async def test_unsound_head_is_neither_stored_nor_believed() -> None:
+    """What came by a redirection is not of this URI, though its ETag may look the same."""
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.sound = False
+    server.body = b"another"
+    assert (await fetch(server, storage)).body == b"another"
+    server.sound = True
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked[1:] == [("If-None-Match", '"v1"'), None, ("If-None-Match", '"v1"')]
+
+
+class Broken(InMemoryCache):
+    """A storage whose method `fails` does."""
+
+    def __init__(self, fails: str) -> None:
+        super().__init__()
+        setattr(self, fails, self.fail)
+
+    def fail(self, *_: object) -> Any:
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize(("fails", "requests"), [("try_hit", 0), ("load", 2), ("writer", 1)])
+async def test_storage_that_fails_is_heard_of_and_holds_no_connection(fails: str, requests: int) -> None:
+    server, storage = Server(), Broken(fails)
+    with pytest.raises(OSError, match="disk full"):
+        for _ in range(2):
+            await fetch(server, storage)
+    assert len(server.asked) == requests
+    assert all(reply.discarded or reply.read for reply in server.replies)
+
+
+async def test_body_with_a_part_that_could_not_be_written_is_not_stored() -> None:
+    server, storage = Server(), InMemoryCache()
+    del server.headers["Content-Length"]
+    outcome = await exchange(server, storage, "GET", URI, ())
+    assert isinstance(outcome, Passed)
+    assert outcome.recording is not None
+    writer: Any = outcome.recording._writer
+    writer.write = Broken("write").fail
+    with pytest.raises(OSError, match="disk full"):
+        await outcome.recording.write(b"octo")
+    await outcome.recording.write(b"cat")
+    await outcome.recording.finish()
+    assert entries(storage) == 0
 
 
 class AsyncStorage:
@@ -442,6 +544,25 @@ def test_bytes_stay_within_bounds_whatever_comes() -> None:
         assert storage.statistics().bytes <= 1000
 
 
+def test_entry_that_leaves_while_it_is_looked_at_is_still_answered() -> None:
+    """As another thread may evict it between the look and the note of its use."""
+    storage = InMemoryCache()
+    store(storage, "a", b"body")
+    entries: Any = storage._entries
+
+    class Leaving:
+        def get(self, key: Hashable) -> object:
+            found = entries.get(key)
+            storage._entries = entries
+            storage.clear()
+            return found
+
+    storage._entries = Leaving()  # type: ignore[assignment]
+    assert storage.load("a") == StoredResponse(200, (("ETag", '"e"'),), b"body")
+    assert storage.load("a") is None
+    assert storage.statistics().bytes == 0
+
+
 def test_replacing_an_entry_counts_it_once() -> None:
     storage = InMemoryCache()
     store(storage, "a", b"x" * 100)
@@ -483,13 +604,3 @@ def test_secrets_are_in_no_repr() -> None:
     storage = InMemoryCache()
     store(storage, "a", b"secret")
     assert repr(storage).startswith("<InMemoryCache 1 entries")
-
-
-def test_recipes_do_not_import_httpx() -> None:
-    import subprocess
-    import sys
-
-    if sys.platform == "emscripten":
-        pytest.skip("no processes here")
-    program = "import sys, asynclocks.recipes, asynclocks.recipes.pyfetch; sys.exit('httpx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

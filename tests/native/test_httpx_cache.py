@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -50,6 +50,9 @@ class Script(socketserver.StreamRequestHandler):
 
     def huge(self, _: str | None) -> None:
         self.say(b"200 OK", b'ETag: "v1"\r\nContent-Length: 5368709120\r\n', b"octocat")
+
+    def endless(self, _: str | None) -> None:
+        self.say(b"200 OK", b'ETag: "v1"\r\n', b"octocat")
 
     def unasked(self, _: str | None) -> None:
         self.say(b"304 Not Modified", b'ETag: "v1"\r\n')
@@ -120,6 +123,38 @@ async def test_body_cut_short_fails_as_without_a_cache_and_is_not_stored(server:
     assert entries(storage) == 1
 
 
+async def test_body_that_only_ends_with_its_connection_is_not_stored(server: Server) -> None:
+    """It may have been cut short, and nobody would know."""
+    storage = InMemoryCache()
+    async with client_of(storage) as client:
+        assert (await client.get(server.url("endless"))).content == b"octocat"
+    assert entries(storage) == 0
+
+
+async def test_relative_and_absolute_forms_are_one_entry(server: Server) -> None:
+    storage = InMemoryCache()
+    transport = CachingTransport(storage=storage)
+    async with httpx.AsyncClient(transport=transport, base_url=server.url("")) as client:
+        bodies = [(await client.get(form)).content for form in ("user", "/user", server.url("user"))]
+    assert bodies == [b"octocat"] * 3
+    assert server.seen == [None, '"v1"', '"v1"']
+    assert entries(storage) == 1
+
+
+async def test_storage_that_fails_gives_its_connection_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    storage = InMemoryCache()
+    one_connection = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+    async with client_of(storage, one_connection) as client:
+        for _ in range(2):  # the second would wait for the connection
+            with monkeypatch.context() as failing, pytest.raises(OSError, match="disk full"):
+                failing.setattr(storage, "writer", fail)
+                await client.get(server.url("user"))
+        assert (await client.get(server.url("user"))).content == b"octocat"
+
+
 async def test_304_for_nothing_stored_passes_through(server: Server) -> None:
     async with client_of(InMemoryCache()) as client:
         response = await client.get(server.url("unasked"))
@@ -160,7 +195,7 @@ class Chunks(httpx.AsyncByteStream):
         self.closed = True
 
 
-def streaming(body: Chunks) -> httpx.MockTransport:
+def streaming(body: httpx.AsyncByteStream) -> httpx.MockTransport:
     return httpx.MockTransport(lambda _: httpx.Response(200, headers={"ETag": '"v1"'}, stream=body))
 
 
@@ -249,27 +284,78 @@ async def test_post_with_a_body_passes_by() -> None:
     assert storage.statistics().misses == 0
 
 
-async def test_a_body_that_was_left_ends_without_being_stored() -> None:
-    """Its reader may go on after closing it, or ask once more after its end."""
+class Broken(httpx.AsyncByteStream):
+    """A body that breaks off after its first part. Whoever asks on is told that it has ended, as generators do."""
 
-    class Body(httpx.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            yield b"a"
-            yield b"b"
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield CHUNKS[0]
+        raise httpx.RemoteProtocolError("peer closed connection")
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers={"etag": '"1"'}, stream=Body())
+
+async def chunks_of(storage: InMemoryCache, stream: httpx.AsyncByteStream) -> tuple[Any, httpx.Response]:
+    """A body as the transport alone gives it, without what the client has around it."""
+    transport = CachingTransport(streaming(stream), storage=storage)
+    response = await transport.handle_async_request(httpx.Request("GET", "http://a/"))
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return aiter(response.stream), response
+
+
+async def test_body_that_broke_off_is_not_stored_though_its_reader_goes_on() -> None:
+    storage = InMemoryCache()
+    chunks, response = await chunks_of(storage, Broken())
+    assert await anext(chunks) == CHUNKS[0]
+    with pytest.raises(httpx.RemoteProtocolError):
+        await anext(chunks)
+    assert await anext(chunks, b"the end") == b"the end"
+    await response.aclose()
+    assert entries(storage) == 0
+
+
+async def test_body_that_was_closed_is_not_stored_though_its_reader_goes_on() -> None:
+    storage, body = InMemoryCache(), Chunks()
+    body.released.set()
+    chunks, response = await chunks_of(storage, body)
+    assert await anext(chunks) == CHUNKS[0]
+    await response.aclose()
+    assert [await anext(chunks, b"the end") for _ in range(3)] == [CHUNKS[1], b"the end", b"the end"]
+    assert entries(storage) == 0
+
+
+async def test_body_read_from_its_start_once_more_is_not_stored() -> None:
+    class Twice(httpx.AsyncByteStream):
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            self.left = CHUNKS.copy()
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
 
     storage = InMemoryCache()
-    transport = CachingTransport(httpx.MockTransport(answer), storage=storage)
-    response = await transport.handle_async_request(httpx.Request("GET", "http://test/"))
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    chunks = aiter(response.stream)
-    assert await anext(chunks) == b"a"
-    chunks._recording = None  # type: ignore[attr-defined]  # as a close in the middle leaves it
-    assert await anext(chunks) == b"b"
-    for _ in range(2):
-        with pytest.raises(StopAsyncIteration):
-            await anext(chunks)
+    chunks, response = await chunks_of(storage, Twice())
+    assert await anext(chunks) == CHUNKS[0]
+    assert [chunk async for chunk in chunks] == CHUNKS
     await response.aclose()
-    assert storage.statistics().entries == 0
+    assert entries(storage) == 0
+
+
+async def test_transport_is_entered_left_and_closed() -> None:
+    done: list[str] = []
+
+    class Transport(httpx.AsyncBaseTransport):
+        async def __aenter__(self) -> Self:
+            done.append("enter")
+            return self
+
+        async def __aexit__(self, *exc: object) -> None:
+            done.append("exit")
+
+        async def aclose(self) -> None:
+            done.append("close")
+
+    async with client_of(InMemoryCache(), Transport()):
+        assert done == ["enter"]
+    assert done == ["enter", "exit"]
+    await client_of(InMemoryCache(), Transport()).aclose()
+    assert done == ["enter", "exit", "close"]

@@ -25,6 +25,11 @@ def test_importing_loads_no_loop_but_asyncio() -> None:
     assert not {"trio", "anyio", "uvloop", "js", "pyodide", "pyodide_js", "outcome", "pytest"} & set(loaded)
 
 
+def test_recipes_load_no_http_client() -> None:
+    loaded = run(f"import sys, asynclocks.recipes, asynclocks.recipes.pyfetch; {LOADED}").split()
+    assert not {"httpx", "pyodide", "trio"} & set(loaded)
+
+
 def test_using_it_on_asyncio_loads_no_trio() -> None:
     """A contended lock on asyncio, a plain thread's lock, and a try outside any loop."""
     loaded = run(

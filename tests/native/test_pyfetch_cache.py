@@ -17,11 +17,15 @@ URL = "http://127.0.0.1/user"
 class Response:
     def __init__(self, status: int, headers: dict[str, str], body: bytes = b"", error: Exception | None = None) -> None:
         self.status, self.headers, self.body, self.error = status, headers, body, error
+        self.redirected = self.aborted = False
 
     async def bytes(self) -> bytes:
         if self.error is not None:
             raise self.error
         return self.body
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 class Fetch:
@@ -71,6 +75,25 @@ async def test_body_cut_short_is_not_stored(fetch: Fetch) -> None:
     with pytest.raises(OSError, match="terminated"):
         await CachingFetch(storage=storage).request(URL)
     assert storage.statistics().entries == 0
+
+
+async def test_redirected_answer_passes_through(fetch: Fetch) -> None:
+    """The cache would ask for the first URI by an ETag of the last one."""
+    fetch.plain.redirected = True
+    storage = InMemoryCache()
+    assert (await CachingFetch(storage=storage).request(URL)).body == b"octocat"
+    assert storage.statistics().entries == 0
+
+
+async def test_storage_that_fails_has_the_answer_aborted(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    storage = InMemoryCache()
+    monkeypatch.setattr(storage, "writer", fail)
+    with pytest.raises(OSError, match="disk full"):
+        await CachingFetch(storage=storage).request(URL)
+    assert fetch.plain.aborted
 
 
 async def test_post_with_a_body_passes_by(fetch: Fetch) -> None:

@@ -1,15 +1,17 @@
-"""Global and CachedToken, shared by threads and their loops."""
+"""Global, CachedToken and InMemoryCache, shared by threads and their loops."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from asynclocks.recipes import CachedToken, Global
+from asynclocks.recipes import CachedToken, Global, InMemoryCache, Validator
 
 THREADS = 8
+MOST = 1_000
 
 
 def test_default_is_built_once_by_many_threads() -> None:
@@ -54,3 +56,30 @@ def test_loops_of_many_threads_share_one_fetch() -> None:
         for got in pool.map(run, range(THREADS)):
             assert got == ["token"] * 20
     assert len(fetches) == 1
+
+
+def test_cache_adds_up_whatever_threads_do_to_it_at_once(switching: None) -> None:
+    """Never above its bound, every hit and miss counted, and what is read is whole."""
+    storage = InMemoryCache(MOST)
+    rounds = 300
+
+    def use(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(rounds):
+            key = dice.randrange(20)
+            storage.try_hit(key)
+            found = storage.load(key)
+            assert found is None or found.body == bytes([key]) * len(found.body)
+            writer = storage.writer(key, Validator('"e"', None), 200, ())
+            for _ in range(2):
+                writer.write(bytes([key]) * dice.randrange(100))
+            writer.finish()
+            assert storage.statistics().bytes <= MOST
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(use, range(THREADS)))
+    total = storage.statistics()
+    left = [found for key in range(20) if (found := storage.load(key)) is not None]
+    assert (total.entries, total.bytes) == (len(left), sum(len(found.body) for found in left))
+    assert total.hits + total.misses == THREADS * rounds
+    assert total.evictions > 0
