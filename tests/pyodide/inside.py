@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isawaitable, iscoroutinefunction
 from itertools import pairwise
@@ -52,15 +52,15 @@ def deadline_passed(scope: Any) -> None:
         scope._timeout_handle = asyncio.get_running_loop().call_later(left, scope._timeout)
 
 
-def run_pytest_switching_stacks(args: list[str]) -> int:
+def run_pytest_switching_stacks(args: list[str], measure: bool) -> int:
     print("Pyodide, stack switching: coroutine tests run by run_sync", flush=True)
-    with measured("jspi"):
+    with measured("jspi") if measure else nullcontext():
         return int(pytest.main([*OPTIONS, *args], plugins=[StackSwitching()]))
 
 
-async def run_pytest_awaiting(args: list[str]) -> int:
+async def run_pytest_awaiting(args: list[str], measure: bool) -> int:
     print("Pyodide, no stack switching: coroutine tests awaited", flush=True)
-    with measured("await"):
+    with measured("await") if measure else nullcontext():
         return int(await Awaiting().main([*OPTIONS, *args]))
 
 
