@@ -7,7 +7,8 @@ Nothing is held while the server is waited for, so a caller may leave at any poi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -28,6 +29,11 @@ class Head:
     status: int
     headers: tuple[Header, ...] = attrs.field(repr=False)
     sound: bool = True
+    fields: rules.Fields = attrs.field(init=False, repr=False)
+
+    @fields.default
+    def _in_fields(self) -> rules.Fields:
+        return rules.fields(self.headers)
 
 
 class Client(Protocol[R]):
@@ -97,63 +103,68 @@ async def exchange(
     key = rules.key_of(method, uri, asked)
     if key is None:
         return Passed(await client.send(None))
-    sent: Validator | None = None
-    if not rules.has_condition(asked):
-        sent = await _settled(storage.try_hit(key))
-    response = await client.send(None if sent is None else rules.condition(sent))
-    if sent is not None and client.head(response).status == 304:
-        answer = await _confirmed(client, response, storage, key, sent)
-        if answer is not None:
-            return Revalidated(response, answer)
-        response = await client.send(None)  # it is gone, or another: now without a condition
-    return Passed(response, await _recording(client, response, storage, key))
+    sent = None if rules.has_condition(asked) else await _settled(storage.try_hit(key))
+    return await _Exchange(client, storage, key).run(sent)
 
 
-async def _confirmed(
-    client: Client[R], response: R, storage: AnyStorage, key: rules.Key, sent: Validator
-) -> StoredResponse | None:
-    stored: StoredResponse | None = await _or_abandoned(client, response, lambda: storage.load(key))
-    await client.discard(response)
-    head = client.head(response)
-    fresh = rules.fields(head.headers)
-    if not head.sound or stored is None or not rules.confirms(sent, fresh, rules.fields(stored.headers)):
-        return None
-    merged = rules.updated(stored.headers, head.headers, None if key[0] == "HEAD" else stored.body)
-    if rules.identifies(sent, fresh):
-        await _refresh(storage, key, sent, StoredResponse(stored.status, rules.to_store(merged), stored.body))
-    return StoredResponse(stored.status, merged, stored.body)
+@attrs.frozen
+class _Exchange(Generic[R]):
+    """A request that the cache has a part in."""
 
+    client: Client[R]
+    storage: AnyStorage
+    key: rules.Key
 
-async def _refresh(storage: AnyStorage, key: rules.Key, sent: Validator, stored: StoredResponse) -> None:
-    """Store what a 304 changed (§ 4.3.4) as far as the next request needs it, which is the validator.
+    async def run(self, sent: Validator | None) -> Passed | Revalidated:
+        response = await self.client.send(None if sent is None else rules.condition(sent))
+        head = self.client.head(response)
+        if sent is not None and head.status == 304:
+            answer = await self.confirmed(sent, response, head)
+            if answer is not None:
+                return Revalidated(response, answer)
+            response = await self.client.send(None)  # it is gone, or another: now without a condition
+            head = self.client.head(response)
+        return Passed(response, await self.recording(response, head))
 
-    The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
-    """
-    validator = rules.storable(stored.status, rules.fields(stored.headers))
-    if validator is not None and validator != sent:
-        writer: Any = await _settled(storage.writer(key, validator, stored.status, stored.headers))
-        await _settled(writer.write(stored.body))
-        await _settled(writer.finish())
+    async def confirmed(self, sent: Validator, response: R, head: Head) -> StoredResponse | None:
+        stored: StoredResponse | None = await self.or_abandon(response, partial(self.storage.load, self.key))
+        await self.client.discard(response)
+        if not head.sound or stored is None or not rules.confirms(sent, head.fields, rules.fields(stored.headers)):
+            return None
+        merged = rules.updated(stored.headers, head.headers, None if self.key[0] == "HEAD" else stored.body)
+        answer = StoredResponse(stored.status, merged, stored.body)
+        if rules.renews(sent, head.fields):
+            await self.refresh(answer)
+        return answer
 
+    async def refresh(self, answer: StoredResponse) -> None:
+        """Store what a 304 changed (§ 4.3.4), which is done only if the next request needs it, for its validator.
 
-async def _recording(client: Client[R], response: R, storage: AnyStorage, key: rules.Key) -> Recording | None:
-    head = client.head(response)
-    told = rules.fields(head.headers)
-    validator = rules.storable(head.status, told) if head.sound else None
-    if validator is None:
-        return None
-    kept = rules.to_store(head.headers)
-    writer = await _or_abandoned(client, response, lambda: storage.writer(key, validator, head.status, kept))
-    return Recording(writer, 0 if key[0] == "HEAD" else rules.declared_length(told))
+        The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
+        """
+        validator = rules.storable(answer.status, rules.fields(answer.headers))
+        if validator is not None:
+            kept = rules.to_store(answer.headers)
+            writer: Any = await _settled(self.storage.writer(self.key, validator, answer.status, kept))
+            await _settled(writer.write(answer.body))
+            await _settled(writer.finish())
 
+    async def recording(self, response: R, head: Head) -> Recording | None:
+        validator = rules.storable(head.status, head.fields) if head.sound else None
+        if validator is None:
+            return None
+        kept = rules.to_store(head.headers)
+        begin = partial(self.storage.writer, self.key, validator, head.status, kept)
+        writer = await self.or_abandon(response, begin)
+        return Recording(writer, 0 if self.key[0] == "HEAD" else rules.declared_length(head.fields))
 
-async def _or_abandoned(client: Client[R], response: R, ask: Callable[[], Any]) -> Any:
-    """Ask the storage. If it fails, or the caller leaves meanwhile, nobody else would let go of the response."""
-    try:
-        return await _settled(ask())
-    except BaseException:
-        await client.abandon(response)
-        raise
+    async def or_abandon(self, response: R, ask: Callable[[], Any]) -> Any:
+        """Ask the storage. If it fails, or the caller leaves meanwhile, nobody else would let go of the response."""
+        try:
+            return await _settled(ask())
+        except BaseException:
+            await self.client.abandon(response)
+            raise
 
 
 async def _settled(result: Awaitable[Any] | Any) -> Any:

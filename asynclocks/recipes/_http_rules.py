@@ -192,9 +192,11 @@ def confirms(sent: Validator, fresh: Fields, stored: Fields) -> bool:
     return {_opaque(etag) for etag in fresh.get("etag", ())} <= {_opaque(sent.etag)}
 
 
-def identifies(sent: Validator, fresh: Fields) -> bool:
-    """May this 304 update what is stored (§ 4.3.4)? Not by a strong ETag that is not the stored one's."""
-    return all(etag.startswith("W/") or etag == sent.etag for etag in fresh.get("etag", ()))
+def renews(sent: Validator, fresh: Fields) -> bool:
+    """Does this 304 bring another validator, and may it replace the stored one (§ 4.3.4)? A strong ETag may not."""
+    others = [etag for etag in fresh.get("etag", ()) if etag != sent.etag]
+    dated = any(date != sent.last_modified for date in fresh.get("last-modified", ()))
+    return bool(others or dated) and all(etag.startswith("W/") for etag in others)
 
 
 def _opaque(etag: str) -> str:

@@ -42,11 +42,7 @@ class CachingTransport(httpx.AsyncBaseTransport):
             return _from_cache(outcome, head_only=request.method == "HEAD")
         if outcome.recording is not None:
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            stream = _Recorded(response.stream, outcome.recording)
-            # A new one, since a mock's response that was read already would never look at its stream again.
-            return httpx.Response(
-                response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
-            )
+            return _with_stream(response, _Recorded(response.stream, outcome.recording))
         return response
 
     async def __aenter__(self) -> Self:
@@ -127,6 +123,15 @@ class _Recorded(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         self._recording.abandon()
         await self._stream.aclose()
+
+
+def _with_stream(response: httpx.Response, stream: httpx.AsyncByteStream) -> httpx.Response:
+    if response.is_closed:  # a mock's, read already: it would never look at its stream again
+        return httpx.Response(
+            response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
+        )
+    response.stream = stream
+    return response
 
 
 def _from_cache(outcome: Revalidated, *, head_only: bool) -> httpx.Response:
