@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from weakref import ref
 
 from asynclocks import backends
-from asynclocks._synchronizer import QueuedSynchronizer
+from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
 from asynclocks.backends._seam import uninterrupted
 
 TOKEN = None  # that it is in the list is all that matters
@@ -39,7 +39,9 @@ class FreeMutex(QueuedSynchronizer):
             if task is not None and self._free:
                 self._free.pop()
                 if self._head is None:
-                    self._owner = ref(task)
+                    owner = self._owner
+                    if owner is None or owner() is not task:  # often it is the same; asking is cheaper than a new one
+                        self._owner = ref(task)
                     self._held = guard = self._guard()
                     guard._mutex = self
                     return guard
@@ -60,6 +62,9 @@ class FreeMutex(QueuedSynchronizer):
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         # An exit has no identity. But while no guard was let go early, each one ends the present hold.
         if self._early is None and self._held is not None:
+            if self._head is not None:
+                self._hand_over()
+                return
             self._held = None
             self._free.append(TOKEN)
             if self._head is not None:
@@ -75,6 +80,45 @@ class FreeMutex(QueuedSynchronizer):
         """Somebody queued while the token was out: they go first."""
         self._free.append(TOKEN)
         self._hand_on()
+
+    @uninterrupted
+    def _hand_over(self) -> None:
+        """Give what is held to the head of the line, in one go, without the token's way round by `_hand_on`."""
+        lock = self._lock
+        if lock.acquire(False):
+            ticket = self._head
+            if ticket is not None and not self._busy:
+                self._busy = True
+                self._owner = ticket.owner
+                self._held = ticket
+                ticket.state = GRANTED
+                self._waiting -= 1
+                self._head = following = ticket.after
+                if following is None:
+                    self._tail = None
+                else:
+                    following.before = ticket.after = None
+                self._busy = False
+                lock.release()
+                if not ticket.unpark():
+                    self._wake(self._pass_on([ticket]))
+                if self._deferred:
+                    self._catch_up()
+                return
+            lock.release()
+        self._held = None
+        self._put_back()
+
+    def _admit(self, ticket: Ticket) -> bool:
+        if not self._free:
+            return False
+        try:
+            self._free.pop()
+        except IndexError:  # a newcomer has it; seeing us in the line, it will put it back
+            return False
+        self._owner = ticket.owner
+        self._held = ticket
+        return True
 
     def _leave(self) -> None:
         """An exit that must find out first what it is to release."""

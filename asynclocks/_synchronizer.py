@@ -61,7 +61,6 @@ class QueuedSynchronizer:
 
     kind: ClassVar[str]
     _followed: ClassVar[bool] = True  # for deadlocks
-    _exclusive: ClassVar[bool] = False  # admits one at a time: after one there is no need to ask for the next
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
@@ -179,8 +178,6 @@ class QueuedSynchronizer:
             ticket.state = GRANTED
             self._waiting -= 1
             self._head = ticket = ticket.after
-            if self._exclusive:
-                break
         if ticket is first:
             return None
         if ticket is None:

@@ -175,7 +175,6 @@ class Mutex(FreeMutex, Generic[T]):
     __slots__ = ("_value",)
 
     kind = "Mutex"
-    _exclusive = True
     _guard = MutexGuard
     _value: T
 
@@ -312,17 +311,6 @@ class Mutex(FreeMutex, Generic[T]):
         return LooseMutexGuard(await self._acquire(tracked=tracked))
 
     # The engine's questions.
-    def _admit(self, ticket: Ticket) -> bool:
-        if not self._free:
-            return False
-        try:
-            self._free.pop()
-        except IndexError:  # a newcomer has it; seeing us in the line, it will put it back
-            return False
-        self._owner = ticket.owner
-        self._held = ticket
-        return True
-
     def _retract(self, ticket: Ticket) -> None:
         if self._held is ticket:
             self._held = None
