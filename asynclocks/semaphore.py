@@ -15,7 +15,7 @@ import attrs
 from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
-from asynclocks.backends import asyncio_loop, native, running, running_task
+from asynclocks.backends import native, running, running_task
 from asynclocks.backends._seam import LoopBackend
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
@@ -198,8 +198,8 @@ class Semaphore(QueuedSynchronizer):
         self._entered: dict[int, Permit] = {}
 
     async def __aenter__(self) -> Permit:
-        task = backends.hint() if asyncio_loop() is not None else None
         try:
+            task = backends.hint()
             if task is not None and self._tokens:
                 self._tokens.pop()
                 key = id(task)
@@ -213,13 +213,18 @@ class Semaphore(QueuedSynchronizer):
                 self._put_back()
         except IndexError:  # somebody was quicker
             pass
-        if task is None:
+        except RuntimeError:  # not asyncio
+            task = None
+        if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
             return await self._enter_elsewhere()
         await self._take(1, task)
         return self._enter(task)
 
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
-        task = (backends.hint() if asyncio_loop() is not None else None) or running_task()
+        try:
+            task = backends.task_here()
+        except RuntimeError:  # not asyncio
+            task = running_task()
         permit = self._entered.pop(id(task), None)
         if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
             permit._live = False
@@ -379,26 +384,21 @@ class Semaphore(QueuedSynchronizer):
         backend, task = running()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
-        if not self._snatch():
-            await self._take(1, task, backend)
-        elif backend.checkpoints:
-            try:
-                await backend.cancel_shielded_checkpoint()
-            except BaseException:
-                self._put_back()
-                raise
-        return self._enter(task)
-
-    def _snatch(self) -> bool:
-        """Take a free permit without the internal lock."""
         try:
             self._tokens.pop()
+            if self._head is None and not self._closed:
+                if backend.checkpoints:
+                    await backend.cancel_shielded_checkpoint()
+                return self._enter(task)
         except IndexError:
-            return False
-        if self._head is not None or self._closed:
+            pass
+        except BaseException:
             self._put_back()
-            return False
-        return True
+            raise
+        else:
+            self._put_back()
+        await self._take(1, task, backend)
+        return self._enter(task)
 
     def _put_back(self) -> None:
         self._tokens.append(TOKEN)
@@ -408,11 +408,15 @@ class Semaphore(QueuedSynchronizer):
         key = id(task)
         outer = self._entered.get(key)
         if outer is None:
-            permit = _make(Permit, self, 1)
+            permit = Permit()
         else:
-            permit = _make(NestedPermit, self, 1)
-            permit._outer = outer  # type: ignore[attr-defined]
+            permit = NestedPermit()
+            permit._outer = outer
         self._entered[key] = permit
+        permit._semaphore = self
+        permit._count = 1
+        permit._parts = None
+        permit._live = True
         return permit
 
     def _leave(self, permit: Permit | None) -> None:

@@ -10,6 +10,7 @@ The only file that asks sniffio.
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -131,6 +132,8 @@ def running() -> tuple[LoopBackend, Hashable]:
     """The running loop's backend and task, as the engine uses them. UnsupportedLoopError as in `current_backend`."""
     backend = _engines.get(_thread_local.name)  # trio says so, and others that follow sniffio's advice
     if backend is not None:
+        if hint is _asyncio.current_task:
+            _choose_hint(_resting_hint)
         try:
             return backend, backend.current_task()
         except RuntimeError:  # it is not running after all
@@ -141,6 +144,10 @@ def running() -> tuple[LoopBackend, Hashable]:
 
 def running_task() -> Hashable | None:
     """The running task, None where there is none. For calls that need no loop but like to know."""
+    try:
+        return _engines[_thread_local.name].current_task()
+    except (KeyError, RuntimeError):  # nobody says so: look around
+        pass
     try:
         return running()[1]
     except RuntimeError:  # no loop, or none of its tasks: its name leaked into this thread, or no task is in its step
@@ -228,14 +235,27 @@ def _checked_hint() -> Any:
     return None
 
 
-hint: Callable[[], Any] = _asyncio.current_task  # to be called as `backends.hint()`: registering may change it
-asyncio_loop: Callable[[], Any] = _asyncio.running_loop
+def _resting_hint() -> Any:
+    # While others than asyncio run: what it raises where its loop does not run would cost them a tenth of a free lock.
+    if _asyncio.running_loop() is None:
+        return None
+    _choose_hint(_asyncio.current_task)
+    return _asyncio.current_task()
+
+
+# To be called as `backends.hint()`, for they change.
+hint: Callable[[], Any] = _asyncio.current_task
+task_here: Callable[[], Any] = _asyncio.current_task  # `running_task` by the short way; RuntimeError as above
+_choosing = allocate_lock()
 
 
 def _choose_hint(other: Callable[[], Any]) -> None:
-    global hint
-    if hint is not _no_hint:  # else asyncio itself was replaced once
-        hint = other
+    global hint, task_here
+    with _choosing:
+        # Once asyncio itself was replaced, or somebody's own loop may run inside it, there is no quicker way back.
+        if hint is not _no_hint and (hint is not _checked_hint or other is _no_hint):
+            hint = other
+            task_here = other if other is _asyncio.current_task else running_task
 
 
 def whose_turn() -> tuple[LoopBackend, Any]:

@@ -130,7 +130,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten after it."""
     for table in ("_factories", "_backends", "_engines", "_backend_of_type"):
         monkeypatch.setattr(backends, table, dict(getattr(backends, table)))
-    monkeypatch.setattr(backends, "hint", backends.hint)
+    for quick in ("hint", "task_here"):
+        monkeypatch.setattr(backends, quick, getattr(backends, quick))
 
 
 def rename() -> None:
@@ -588,6 +589,37 @@ def test_a_loop_that_nobody_registered_is_refused_by_name() -> None:
 
     asyncio.run(wait())
     assert not mutex.locked()
+
+
+@pytest.mark.parametrize("kinds", [("trio", "asyncio", "trio"), ("asyncio", "trio", "asyncio")])
+def test_loops_of_both_kinds_may_take_turns_in_a_thread(kinds: tuple[str, ...]) -> None:
+    """Which one is asked about first follows the one that ran last."""
+    mutex, semaphore = Mutex(0), Semaphore(1)
+
+    async def use(kind: str) -> None:
+        for _ in range(2):
+            async with mutex as guard, semaphore:
+                assert current_backend().name == kind
+                guard.value += 1
+
+    for kind in kinds:
+        anyio.run(use, kind, backend=kind)
+    assert mutex.into_inner() == 6
+    assert semaphore.available_permits == 1
+
+
+def test_a_loop_registered_inside_asyncio_is_told_from_it_after_trio_ran_too() -> None:
+    register_backend(RENAMED, RenamedBackend)
+
+    async def on_trio() -> None:
+        assert backends.whose_turn()[0].name == "trio"
+
+    async def renamed() -> None:
+        rename()
+        assert backends.whose_turn()[0].name == RENAMED
+
+    anyio.run(on_trio, backend="trio")
+    anyio.run(renamed)
 
 
 def test_no_loop_at_all_is_refused() -> None:
