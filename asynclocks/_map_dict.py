@@ -4,16 +4,20 @@ The map *is* a dict that holds committed values and nothing else, so reading cos
 writes are overridden: they take one short lock and refuse a key that somebody holds. Who holds or awaits a key stands
 in a second dict, the table (`_held`), and only so long; see `_map_keys`.
 
-Inside the lock runs no callback, and nothing of the user's is dropped there: what a write replaces is handed out and
-goes when the lock is free. A key's own ``__hash__`` and ``__eq__`` cannot be kept out; nor can a collector's
-finalizer that happens to run there. The lock is re-entrant for them, and each write ends with one step
-of dict's own, so what they do comes before it or after it.
+Inside the lock runs no callback, and no value is dropped there: what a write replaces is handed out and goes when the
+lock is free. A key's own ``__hash__``, ``__eq__`` and ``__del__`` cannot be kept out; nor can a collector's
+finalizer that happens to run there. The lock is re-entrant for them, and what is read or written there is read or
+written in one step of dict's own, so what they do comes before it or after it. (A key whose ``__eq__`` raises in the
+middle of such a step stops it there, as it stops dict's own update.)
 """
 
 from __future__ import annotations
 
 from _thread import RLock
+from collections import deque
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from contextlib import suppress
+from itertools import chain, islice, repeat
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
@@ -29,7 +33,7 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 # dict's own, for what is overridden here.
-_clear, _items, _keys, _len, _pop = dict.clear, dict.items, dict.keys, dict.__len__, dict.pop
+_clear, _keys, _len, _pop, _popitem = dict.clear, dict.keys, dict.__len__, dict.pop, dict.popitem
 _reversed, _update, _values = dict.__reversed__, dict.update, dict.values
 
 
@@ -301,14 +305,16 @@ class SharedDict(dict[K, V]):
 
     @uninterrupted
     def _catch_up(self) -> None:
-        # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
-        while self._deferred and self._lock.acquire(False):
+        # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing. Perhaps it is this
+        # very thread that is inside, in the middle of something: nothing must vanish from under it.
+        lock: Any = self._lock
+        while self._deferred and not lock._is_owned() and lock.acquire(False):
             hold = None
             try:
                 if self._deferred:  # pragma: no branch - another thread may have been quicker
                     hold = self._drop(self._deferred.pop(0))
             finally:
-                self._lock.release()
+                lock.release()
             if hold is not None:
                 hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
 
@@ -318,7 +324,7 @@ class SharedDict(dict[K, V]):
         if item is None:
             return False
         if item.idle:
-            self._held.pop(key, None)
+            self._remove_from_table(key)
             return False
         return True
 
@@ -338,7 +344,7 @@ class SharedDict(dict[K, V]):
         if len(self._held) == 1:
             self._held.clear()  # which frees a table that was large once
         else:
-            del self._held[key]
+            self._held.pop(key, None)
 
     def _put(self, key: K, value: Any) -> Any:
         """Set or, with MISSING, remove; the old value, for the caller to drop outside."""
@@ -347,9 +353,13 @@ class SharedDict(dict[K, V]):
             set_item(self, key, value)
             return old
         old = _pop(self, key, MISSING)
-        if old is not MISSING and not _len(self):
-            _clear(self)  # which frees what a large one took
+        if old is not MISSING:
+            self._shrink()
         return old
+
+    def _shrink(self) -> None:
+        if not _len(self):
+            _clear(self)  # which frees what a large one took
 
     def _put_free(self, key: K, value: Any) -> Any:
         self._check_free(key)
@@ -369,17 +379,26 @@ class SharedDict(dict[K, V]):
         value = self.get(key, MISSING)
         if value is not MISSING:
             return value
-        self._put_free(key, default)
-        return default
+        self._check_free(key)
+        return set_default(self, key, default)
 
     def _pop_item(self) -> tuple[K, V]:
-        if not _len(self):
-            raise KeyError("popitem(): the map is empty")
-        key: Any = None
-        for key in list(_reversed(self)) if self._held else _reversed(self):
-            if not self._is_held(key):
-                return key, self._put(key, MISSING)
-        raise _KeyHeld(key)
+        while newest := _steadily(self._newest):
+            if self._held and self._is_held(newest[0]):
+                for key in newest[1:]:
+                    if not self._is_held(key):
+                        return key, _pop(self, key)
+                raise _KeyHeld(newest[0])
+            item = _popitem(self)  # not `_pop`: it would leave a gap for the next one to look through
+            if item[0] is newest[0]:
+                self._shrink()
+                return item
+            set_item(self, *item)  # a finalizer removed the one that was found free
+        raise KeyError("popitem(): the map is empty")
+
+    def _newest(self) -> list[K]:
+        """So many keys that one of them is free, if any is."""
+        return list(islice(_reversed(self), len(self._held) + 1))
 
     def _put_all(self, new: dict[K, V]) -> list[Any]:
         if self._held:
@@ -391,7 +410,13 @@ class SharedDict(dict[K, V]):
         return old
 
     def _lists(self) -> tuple[list[K], list[V]]:
-        return list(_keys(self)), list(_values(self))
+        both: list[Any] = _steadily(self._keys_and_values)
+        half = len(both) // 2
+        return both[:half], both[half:]
+
+    def _keys_and_values(self) -> list[Any]:
+        # In one step: else a finalizer may come between the keys and the values.
+        return list(chain(iter(_keys(self)), iter(_values(self))))
 
     def _clear_all(self) -> tuple[list[K], list[V]]:
         for key in list(self._held):
@@ -412,15 +437,24 @@ class SharedDict(dict[K, V]):
 
     def _commit(self, decided: dict[K, tuple[V, Any]]) -> list[tuple[K, V]]:
         """Change everything as decided; what is still to be decided, if anything is."""
-        items = list(_items(self))
+        keys, values = self._lists()
+        items = list(zip(keys, values, strict=True))
         undecided = [item for item in items if item[0] not in decided or decided[item[0]][0] is not item[1]]
         if not undecided:
-            changes = [(key, decided[key][1]) for key, value in items if decided[key][1] is not value]
-            for key, _ in changes:
+            changes = {key: decided[key][1] for key, value in items if decided[key][1] is not value}
+            for key in changes:
                 self._check_free(key)
-            for key, new in changes:
-                self._put(key, new)
+            self._put_each(changes)
         return undecided
+
+    def _put_each(self, changes: dict[K, Any]) -> None:
+        """Set these or, with MISSING, remove them; `decided` keeps what they drop."""
+        removed = [key for key, new in changes.items() if new is MISSING]
+        for key in removed:
+            del changes[key]
+        _update(self, changes)
+        deque(map(_pop, repeat(self), removed, repeat(MISSING)), maxlen=0)
+        self._shrink()
 
     # For people.
     def _title(self) -> str:
@@ -441,3 +475,10 @@ class SharedDict(dict[K, V]):
 
 def _plain(items: Any) -> Any:
     return items.snapshot() if isinstance(items, SharedDict) else items
+
+
+def _steadily(look: Callable[[], R]) -> R:
+    """What an iteration saw when no finalizer came between its beginning and its only step."""
+    while True:
+        with suppress(RuntimeError):  # dict says that its size changed
+            return look()

@@ -38,6 +38,19 @@ GONE: Any = Mark()  # of an entry that let go
 UNUSED: Any = Mark()  # of one that was neither awaited nor entered yet
 
 
+class KeyName:
+    """A key in messages; it is asked for its repr only when there is one."""
+
+    __slots__ = ("_key", "_map")
+
+    def __init__(self, of: ConcurrentMap[Any, Any], key: Any) -> None:
+        self._map = of
+        self._key = key
+
+    def __str__(self) -> str:
+        return self._map._name_of_key(self._key)
+
+
 class KeyLock(QueuedSynchronizer):
     """One key's line: one exclusive holder, or any number of readers.
 
@@ -134,7 +147,7 @@ class KeyLock(QueuedSynchronizer):
 
     # For people.
     def __str__(self) -> str:
-        return f"key {self.key!r} of {self.map._title()}"
+        return self.map._name_of_key(self.key)
 
     def _describe(self) -> str:
         return "idle" if self.idle else f"held, {self._waiting} waiting"

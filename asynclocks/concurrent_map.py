@@ -19,7 +19,7 @@ from asynclocks._flights import LEAD, Flight, Outcome
 from asynclocks._guards import Acquisition, give_back
 from asynclocks._map_dict import SharedDict
 from asynclocks._map_entries import Entry, EntryBlock, LooseEntry, Ref, new_object
-from asynclocks._map_keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock
+from asynclocks._map_keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
 from asynclocks._synchronizer import Ticket, weakly
 from asynclocks.backends import blocking_parker, running_task, whose_turn
 
@@ -106,7 +106,7 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyError: the key is absent.
             DeadlockError: waiting here could never end.
         """
-        return Acquisition(self._name_of_key(key), "ref()", partial(self._ref, key))
+        return Acquisition(KeyName(self, key), "ref()", partial(self._ref, key))
 
     def try_ref(self, key: K) -> Ref[K, V]:
         """A shared hold on `key` now, from any thread, with or without a loop.
@@ -215,11 +215,13 @@ class ConcurrentMap(SharedDict[K, V]):
         return self._ref_of(await self._take(key, SHARED))
 
     def _ref_of(self, hold: Ticket) -> Ref[K, V]:
-        key = hold.synchronizer.key
-        if key in self:
-            return Ref(hold)
-        give_back(hold)
-        raise KeyError(key)
+        ref: Ref[K, V] = Ref(hold)
+        try:
+            self[ref.key]
+        except BaseException:  # perhaps the key's own __eq__ raises
+            give_back(hold)
+            raise
+        return ref
 
     # Flights.
     def _flight_to(self, key: K) -> Flight:
@@ -270,7 +272,7 @@ class ConcurrentMap(SharedDict[K, V]):
         return value
 
     def _count(self) -> ConcurrentMapStatistics:
-        held = [item for item in self._held.values() if not item.idle]
+        held = [item for item in list(self._held.values()) if not item.idle]
         waiting = sum(item.waiting() for item in held if isinstance(item, KeyLock))
         return ConcurrentMapStatistics(len(self), len(held), waiting)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, KeyLockedError
+from asynclocks import ConcurrentMap, KeyLockedError, _map_dict
 from asynclocks._flights import Flight
 from asynclocks._map_keys import GONE, KeyLock
 from tests.conformance.test_concurrent_map import Key, assert_idle
@@ -331,3 +332,83 @@ def test_the_flights_of_a_key_in_use_keep_neither_value_nor_failure() -> None:
     asyncio.run(main())
     collect()
     assert_idle(m)
+
+
+# --- a finalizer in the middle of the map's own work
+
+
+def test_what_was_given_back_is_not_cleared_away_under_whoever_takes_it_again() -> None:
+    """Another thread could not clear it away then, and a finalizer runs when the line has just been found again."""
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+
+    class Interrupted(dict[Any, Any]):
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            found = super().setdefault(key, default)
+            m._catch_up()  # as the finalizer of any guard does
+            return found
+
+    m._held = Interrupted()
+    ref = m.try_ref("a")
+    with m._lock:
+        elsewhere(ref.release)
+        assert m._deferred
+    with m.try_entry("a"), pytest.raises(KeyLockedError):
+        m["a"] = 2
+    assert_idle(m)
+
+
+def once_after(function: Callable[..., Any], interrupt: Callable[[], object]) -> Callable[..., Any]:
+    """The function, with a finalizer that the collector runs after its first call."""
+    left = [interrupt]
+
+    def interrupted(*args: Any) -> Any:
+        result = function(*args)
+        while left:
+            left.pop()()
+        return result
+
+    return interrupted
+
+
+@pytest.mark.parametrize("step", ["_keys", "_values"])
+@pytest.mark.parametrize("read", [dict, list, repr, ConcurrentMap.copy, ConcurrentMap.items])
+def test_a_snapshot_is_consistent_though_a_finalizer_writes_in_the_middle(
+    read: Callable[[Any], Any], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+    monkeypatch.setattr(_map_dict, step, once_after(getattr(_map_dict, step), lambda: m.__setitem__("b", 2)))
+    assert read(m) in (read(ConcurrentMap({"a": 1})), read(ConcurrentMap({"a": 1, "b": 2})))
+
+
+def test_alter_all_and_popitem_go_on_though_a_finalizer_writes_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+    monkeypatch.setattr(_map_dict, "_keys", once_after(_map_dict._keys, lambda: m.__setitem__("b", 2)))
+    m.alter_all(lambda _, value: value + 1)
+    assert m == {"a": 2, "b": 3}
+    monkeypatch.setattr(_map_dict, "_reversed", once_after(_map_dict._reversed, lambda: m.__setitem__("c", 4)))
+    assert m.popitem() == ("c", 4)
+
+
+def test_statistics_go_on_though_a_finalizer_clears_keys_away() -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+
+    class Gone:
+        @property
+        def idle(self) -> bool:
+            m._held.pop("b", None)
+            return True
+
+    m._held["a"] = m._held["b"] = Gone()  # type: ignore[assignment]
+    assert m.statistics().locked_keys == 0
+    m["a"] = 2
+    assert_idle(m)
+
+
+def test_draining_a_map_beside_a_held_key_takes_as_long_for_each_item() -> None:
+    keys = 100_000
+    m = ConcurrentMap(zip(range(keys), range(keys), strict=True))
+    start = time.thread_time()
+    with m.try_entry(0):
+        for key in range(keys - 1, 0, -1):
+            assert m.popitem() == (key, key)
+    assert time.thread_time() - start < 5  # seconds: it takes a fraction of one, and minutes if each looks at all
