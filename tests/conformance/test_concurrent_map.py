@@ -135,6 +135,8 @@ def test_update_takes_what_dict_takes() -> None:
     m.update(ConcurrentMap({"e": 5}))
     m.update()
     m |= {"f": 6}
+    m |= m
+    m.update(m)
     assert m.snapshot() == {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}
 
 

@@ -16,7 +16,7 @@ from tests.conformance.line import Cancel, Line, both_cancels
 from tests.conformance.test_concurrent_map import assert_idle
 from tests.conformance.test_once import Init, never
 from tests.conformance.turns import in_turn
-from tests.support import collect, native_cancel, on_trio, settle, spawn
+from tests.support import collect, on_trio, settle, spawn
 
 Map = ConcurrentMap[str, Any]
 
@@ -229,22 +229,60 @@ async def test_what_is_no_exception_counts_as_a_cancellation() -> None:
     assert_idle(m)
 
 
-async def test_killing_the_leader_many_times_never_strands_a_follower() -> None:
+@both_cancels
+async def test_killing_the_leader_a_thousand_times_in_a_row_never_strands_a_follower(cancel: Cancel) -> None:
+    """Each of them is killed in the middle of its init; the one that is left makes the value."""
     m: Map = ConcurrentMap()
+    leaders: list[int] = []
 
-    async def forever() -> Any:
+    async def forever(number: int) -> Any:
+        leaders.append(number)
         await anyio.sleep_forever()
 
     async with anyio.create_task_group() as tasks:
-        callers = [spawn(tasks, m.get_or_insert_with, "a", forever) for _ in range(1000)]
+        callers = [spawn(tasks, m.get_or_insert_with, "a", partial(forever, number)) for number in range(1000)]
         await settle()  # trio starts tasks in any order
         last = spawn(tasks, m.get_or_insert_with, "a", lambda: "made")
         await settle()
-        for caller in callers:
-            native_cancel(caller)
-            await anyio.lowlevel.checkpoint()
+        for killed in range(1, 1000):
+            cancel(callers[leaders[-1]])
+            while len(leaders) == killed:
+                await anyio.lowlevel.checkpoint()
+        assert sorted(leaders) == list(range(1000))
+        assert not last.done
+        cancel(callers[leaders[-1]])
     assert all(caller.cancelled for caller in callers)
     assert last.result == "made"
+    assert_idle(m)
+
+
+@both_cancels
+async def test_killing_all_leaders_to_be_at_once_strands_nobody(cancel: Cancel) -> None:
+    """Each is cancelled in the tick in which it gets the run."""
+    m: Map = ConcurrentMap()
+    async with anyio.create_task_group() as tasks:
+        callers = await in_turn(tasks, *(partial(m.get_or_insert_with, "a", Init()) for _ in range(20)))
+        (last,) = await in_turn(tasks, partial(m.get_or_insert_with, "a", lambda: "made"))
+        for caller in callers:
+            cancel(caller)
+    assert all(caller.cancelled for caller in callers)
+    assert last.result == "made"
+    assert_idle(m)
+
+
+async def test_an_init_that_raises_stop_iteration_is_a_runtime_error_for_all() -> None:
+    """As everywhere: StopIteration cannot come out of a coroutine."""
+    m: Map = ConcurrentMap()
+
+    def stop() -> Any:
+        raise StopIteration
+
+    entry = await m.entry("a")
+    async with anyio.create_task_group() as tasks:
+        callers = await in_turn(tasks, *[partial(m.get_or_insert_with, "a", stop)] * 2)
+        entry.release()
+        await settle()
+        assert [type(caller.exception) for caller in callers] == [RuntimeError, RuntimeError]
     assert_idle(m)
 
 
@@ -424,12 +462,17 @@ async def test_an_init_that_waits_for_its_own_key_is_a_deadlock() -> None:
         async with m.entry("a"):
             pass
 
+    async def read() -> None:
+        async with m.ref("a"):
+            pass
+
     async def change(value: Any) -> Any:
         return value
 
     for wait in (
         partial(m.get_or_insert_with, "a", never),
         enter,
+        read,
         partial(m.compute, "a", change),
     ):
         with pytest.raises(DeadlockError, match="key 'a' of ConcurrentMap"):

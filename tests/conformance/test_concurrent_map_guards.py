@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -202,6 +203,52 @@ async def test_an_acquisition_is_used_once_and_holds_nothing_before() -> None:
         async with acquisition:
             pass
     assert_idle(m)
+
+
+async def test_a_block_may_be_left_by_another_task_than_entered_it() -> None:
+    """As a fixture's is: the key is free then, and what was changed is there."""
+    m: Map = ConcurrentMap({"a": 1})
+    stack = AsyncExitStack()
+    entered = anyio.Event()
+
+    async def enter() -> None:
+        entry = await stack.enter_async_context(m.entry("a"))
+        entry.value = 2
+        entered.set()
+        await settle()
+
+    async with anyio.create_task_group() as tasks:
+        spawn(tasks, enter)
+        await entered.wait()
+        await stack.aclose()
+    assert m == {"a": 2}
+    assert_idle(m)
+
+
+@pytest.mark.parametrize("ask", [ConcurrentMap.entry, ConcurrentMap.ref])
+async def test_asking_for_a_key_does_not_ask_for_its_repr(ask: Any) -> None:
+    """Which may be long, or raise: only messages need it."""
+
+    class Shy:
+        def __repr__(self) -> str:
+            raise AssertionError
+
+    m: ConcurrentMap[Shy, int] = ConcurrentMap()
+    key = Shy()
+    m[key] = 1
+    async with ask(m, key) as guard:
+        assert guard.value == 1
+    assert_idle(m)
+
+
+async def test_an_entry_is_no_barrier_to_a_copy() -> None:
+    """The copy has what was committed, and its keys are free."""
+    m: Map = ConcurrentMap({"a": 1})
+    async with m.entry("a") as entry:
+        entry.value = 2
+        other = m.copy()
+        other["a"] += 10
+    assert (m, other) == ({"a": 2}, {"a": 11})
 
 
 @pytest.mark.parametrize("ask", [lambda m: m.entry("a"), lambda m: m.ref("a")], ids=["entry", "ref"])
