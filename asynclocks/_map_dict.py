@@ -31,6 +31,8 @@ from asynclocks.exceptions import KeyLockedError
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
+K2 = TypeVar("K2", bound=Hashable)
+V2 = TypeVar("V2")
 
 # dict's own, for what is overridden here.
 _clear, _keys, _len, _pop, _popitem = dict.clear, dict.keys, dict.__len__, dict.pop, dict.popitem
@@ -254,13 +256,21 @@ class SharedDict(dict[K, V]):
 
     __hash__ = None
 
+    @overload
+    def __or__(self, other: dict[K, V], /) -> Self: ...
+    @overload
+    def __or__(self, other: dict[K2, V2], /) -> SharedDict[K | K2, V | V2]: ...
     def __or__(self, other: Any) -> Any:
         return type(self)(self.snapshot() | _plain(other)) if isinstance(other, dict) else NotImplemented
 
+    @overload
+    def __ror__(self, other: dict[K, V], /) -> dict[K, V]: ...
+    @overload
+    def __ror__(self, other: dict[K2, V2], /) -> dict[K | K2, V | V2]: ...
     def __ror__(self, other: Any) -> Any:
         return other | self.snapshot() if isinstance(other, dict) else NotImplemented
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # it takes pairs too, as dict's does
         self.update(other)
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import cost, events, mutex, once, rwlock, semaphore
+from benchmarks.workloads import concurrent_map, cost, events, mutex, once, rwlock, semaphore
 
 TABLE: list[Workload] = [
     *mutex.WORKLOADS,
@@ -11,5 +11,6 @@ TABLE: list[Workload] = [
     *rwlock.WORKLOADS,
     *once.WORKLOADS,
     *events.WORKLOADS,
+    *concurrent_map.WORKLOADS,
     *cost.WORKLOADS,
 ]

@@ -40,3 +40,18 @@ async def test_guards_have_their_shapes() -> None:
     assert isinstance(acquisition, protocols.Acquisition)
     async with acquisition:
         pass
+
+
+async def test_a_maps_guards_have_their_shapes() -> None:
+    """Each is a Guard as well."""
+    m = ConcurrentMap({"a": 1})
+    acquisition = m.entry("a")
+    assert isinstance(acquisition, protocols.Acquisition)
+    async with acquisition as entry:
+        assert isinstance(entry, protocols.Entry)
+        assert isinstance(entry, protocols.Guard)
+        assert not entry.recovered
+    async with m.ref("a") as ref:
+        assert isinstance(ref, protocols.Ref)
+        assert isinstance(ref, protocols.Guard)
+        assert not ref.recovered

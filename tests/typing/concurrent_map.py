@@ -42,6 +42,16 @@ async def a_map_knows_its_types() -> None:
     assert_type(m.snapshot(), dict[str, int])
     assert_type(m.copy(), ConcurrentMap[str, int])
     assert_type(m.statistics(), ConcurrentMapStatistics)
+    assert_type(m.get("a", "none"), int | str)
+    assert_type(list(m.items()), list[tuple[str, int]])
+    assert_type(list(m), list[str])
+    m.update({"a": 1})
+    m.update([("a", 1)])
+    m.alter_all(lambda key, value: value + len(key))
+    m.alter_all(lambda key, value: key)  # pyright: ignore[reportArgumentType]
+    m.retain(lambda key, value: len(key) > value)
+    assert_type(m | {"b": 2}, ConcurrentMap[str, int])
+    assert_type({"b": 2} | m, dict[str, int])
 
 
 async def guards_know_their_types() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from asynclocks import Mutex, OnceCell, RwLock, Semaphore, protocols
+from asynclocks import ConcurrentMap, Mutex, OnceCell, RwLock, Semaphore, protocols
 
 
 async def anybodys_mutex_will_do(mutex: protocols.Mutex[int]) -> None:
@@ -39,7 +39,37 @@ async def anybodys_once_cell_will_do(cell: protocols.OnceCell[int]) -> None:
     assert_type(await cell.wait(), int)
 
 
+async def anybodys_map_will_do(m: protocols.ConcurrentMap[str, int]) -> None:
+    assert_type(m["a"], int)
+    assert_type(m.get("a"), int | None)
+    assert_type(m.get("a", "none"), int | str)
+    assert_type(m.pop("a"), int)
+    assert_type(m.pop("a", None), int | None)
+    assert_type(m.remove("a", None), int | None)
+    assert_type(m.popitem(), tuple[str, int])
+    assert_type(m.setdefault("a", 1), int)
+    assert_type(list(m.items()), list[tuple[str, int]])
+    m.update({"a": 1})
+    m.update([("a", "text")])  # pyright: ignore[reportArgumentType]
+    m.alter_all(lambda key, value: value + len(key))
+    assert_type(m.view("a", str), str | None)
+    async with m.entry("a") as entry:
+        assert_type(entry, protocols.Entry[str, int])
+        entry.value += 1
+        assert_type(entry.and_modify(lambda value: value + 1).get(), int | None)
+    with await m.ref("a") as ref:
+        assert_type(ref, protocols.Ref[str, int])
+    with m.try_entry("a") as entry, m.try_ref("b") as ref:
+        assert_type(entry.key, str)
+        assert_type(ref.value, int)
+    assert_type(m.blocking_entry("a", timeout=1), protocols.Entry[str, int])
+    assert_type(await m.get_or_insert_with("a", lambda: 1), int)
+    assert_type(m.blocking_get_or_insert_with("a", lambda: 1), int)
+
+
 async def ours_will_do() -> None:
+    await anybodys_map_will_do(ConcurrentMap({"a": 1}))
+    await anybodys_map_will_do(ConcurrentMap({"a": "text"}))  # pyright: ignore[reportArgumentType]
     await anybodys_mutex_will_do(Mutex(0))
     await anybodys_semaphore_will_do(Semaphore(1))
     await anybodys_mutex_will_do(Mutex("text"))  # pyright: ignore[reportArgumentType]
