@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import coverage
+import pyodide
 import pytest
 from _pytest.config import ExitCode, _prepareconfig
 from _pytest.main import Session
 from _pytest.runner import CallInfo, call_and_report, check_interactive_exception
-from pyodide.ffi import run_sync
+from pyodide.ffi import can_run_sync, run_sync
 
 T = TypeVar("T")
 
@@ -53,15 +54,20 @@ def deadline_passed(scope: Any) -> None:
 
 
 def run_pytest_switching_stacks(args: list[str], measure: bool) -> int:
-    print("Pyodide, stack switching: coroutine tests run by run_sync", flush=True)
+    print(about("run by run_sync"), flush=True)
     with measured("jspi") if measure else nullcontext():
         return int(pytest.main([*OPTIONS, *args], plugins=[StackSwitching()]))
 
 
 async def run_pytest_awaiting(args: list[str], measure: bool) -> int:
-    print("Pyodide, no stack switching: coroutine tests awaited", flush=True)
+    print(about("awaited"), flush=True)
     with measured("await") if measure else nullcontext():
         return int(await Awaiting().main([*OPTIONS, *args]))
+
+
+def about(how: str) -> str:
+    stacks = "stack switching" if can_run_sync() else "no stack switching"
+    return f"Pyodide {pyodide.__version__}, {stacks}: coroutine tests {how}"
 
 
 @contextmanager
@@ -151,15 +157,19 @@ class Awaiting(Driver):
         if session.testsfailed and not session.config.option.continue_on_collection_errors:
             raise session.Interrupted(f"{session.testsfailed} errors during collection")
         if not session.config.option.collectonly:
-            for item, following in pairwise([*session.items, None]):
-                await self._protocol(item, following)
-                if session.shouldfail:
-                    raise session.Failed(session.shouldfail)
-                if session.shouldstop:
-                    raise session.Interrupted(session.shouldstop)
+            with wrapped_by(session.config.hook.pytest_runtestloop, session=session):
+                await self._loop(session)
         if session.testsfailed:
             return ExitCode.TESTS_FAILED
         return ExitCode.OK if session.testscollected else ExitCode.NO_TESTS_COLLECTED
+
+    async def _loop(self, session: Session) -> None:
+        for item, following in pairwise([*session.items, None]):
+            await self._protocol(item, following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
 
     async def _protocol(self, item: pytest.Item, following: pytest.Item | None) -> None:
         with wrapped_by(item.ihook.pytest_runtest_protocol, item=item, nextitem=following):
