@@ -33,7 +33,7 @@ from pyodide.ffi import can_run_sync, run_sync
 T = TypeVar("T")
 
 OPTIONS = [
-    "--override-ini=testpaths=tests/conformance",
+    "--override-ini=testpaths=tests/conformance tests/seam/test_backend_laws.py",
     "--override-ini=faulthandler_timeout=0",  # needs a thread
     *("-p", "no:anyio"),  # needs its own loop
     *("-p", "no:cacheprovider"),
