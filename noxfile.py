@@ -128,9 +128,11 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as its reader would."""
-    install(session, "test")
+    install(session, "examples")
     for example in sorted(HERE.glob("examples/*.py")):
-        session.run("python", str(example.relative_to(HERE)), *session.posargs)
+        session.run("python", str(example.relative_to(HERE)))
+    for loop in ("asyncio", "trio", "pyodide"):
+        session.run("python", "-m", "examples.github_client", "--loop", loop)
 
 
 @nox.session(python=PYTHONS)
