@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "wordcount.py"
+from tests.native.programs import EXAMPLES, Done, run
 
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object) -> Done:
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "PYTHONUTF8": "1"}
-    command = [sys.executable, "-W", "error", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-    out, err = (text.decode().replace(os.linesep, "\n") for text in (done.stdout, done.stderr))  # but leave "\r"
-    return Done(done.returncode, out, err)
+SCRIPT = EXAMPLES / "wordcount.py"
 
 
 def count(*arguments: object) -> Done:
