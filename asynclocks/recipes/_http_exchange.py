@@ -28,12 +28,8 @@ class Head:
 
     status: int
     headers: tuple[Header, ...] = attrs.field(repr=False)
+    fields: rules.Fields = attrs.field(repr=False)  # the same, to look things up in
     sound: bool = True
-    fields: rules.Fields = attrs.field(init=False, repr=False)
-
-    @fields.default
-    def _in_fields(self) -> rules.Fields:
-        return rules.fields(self.headers)
 
 
 class Client(Protocol[R]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -84,6 +85,7 @@ def key_of(method: str, uri: str, headers: Fields) -> Key | None:
     return None if absolute is None else (method, absolute, _selection(headers))
 
 
+@lru_cache(512)
 def normalised(uri: str) -> str | None:
     """One spelling for one URI (RFC 9110 § 4.2.3), without fragment and password. None: not absolute http."""
     try:
@@ -102,8 +104,9 @@ def normalised(uri: str) -> str | None:
 
 def _selection(headers: Fields) -> str:
     """What selects the representation, Authorization and all, as a hash."""
-    selecting = sorted((name, headers[name]) for name in headers.keys() - UNSELECTIVE)
-    return sha256(repr(selecting).encode("utf-8", "backslashreplace")).hexdigest()
+    # No name holds a colon, no value a line feed: two selections are never one text.
+    selecting = [f"{name}:{value}" for name in sorted(headers) if name not in UNSELECTIVE for value in headers[name]]
+    return sha256("\n".join(selecting).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _has_content(headers: Fields) -> bool:

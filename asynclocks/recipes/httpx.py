@@ -8,6 +8,7 @@ from typing import Self
 
 import httpx
 
+from asynclocks.recipes import _http_rules as rules
 from asynclocks.recipes._http_exchange import Head, Recording, Revalidated, exchange
 from asynclocks.recipes._stored import AnyStorage, Header
 from asynclocks.recipes.http_cache import InMemoryCache
@@ -75,7 +76,9 @@ class _Client:
         return await self._transport.handle_async_request(request)
 
     def head(self, response: httpx.Response) -> Head:
-        return Head(response.status_code, _decoded(response.headers), _is_delimited(response))
+        headers = _decoded(response.headers)
+        fields = rules.fields(headers)
+        return Head(response.status_code, headers, fields, _is_delimited(response, fields))
 
     async def discard(self, response: httpx.Response) -> None:
         stream = response.stream
@@ -144,11 +147,11 @@ def _from_cache(outcome: Revalidated, *, head_only: bool) -> httpx.Response:
     )
 
 
-def _is_delimited(response: httpx.Response) -> bool:
+def _is_delimited(response: httpx.Response, fields: rules.Fields) -> bool:
     """Does the message say where it ends? HTTP/1 may leave that to the end of the connection (RFC 9112, 6.3)."""
     if response.extensions.get("http_version") not in {b"HTTP/1.0", b"HTTP/1.1"} or response.status_code == 304:
         return True
-    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    return "content-length" in fields or "transfer-encoding" in fields
 
 
 def _kept(extensions: dict[str, object]) -> dict[str, object]:

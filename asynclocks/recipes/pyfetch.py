@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from asynclocks.recipes import _http_rules as rules
 from asynclocks.recipes._http_exchange import Head, Revalidated, exchange
 from asynclocks.recipes._stored import AnyStorage, Header
 from asynclocks.recipes.http_cache import InMemoryCache
@@ -76,7 +77,7 @@ class _Client:
         if any(name.lower() == "content-encoding" for name, _ in headers):
             # fetch has decoded the body already, and leaves the headers as they were
             headers = tuple(h for h in headers if h[0].lower() not in {"content-encoding", "content-length"})
-        return Head(response.status, headers, sound=not response.redirected)
+        return Head(response.status, headers, rules.fields(headers), sound=not response.redirected)
 
     async def discard(self, response: Any) -> None:
         await response.bytes()  # a 304 has none; reading it lets the connection go

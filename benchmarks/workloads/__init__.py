@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import concurrent_map, cost, events, mutex, once, rwlock, semaphore
+from benchmarks.workloads import concurrent_map, cost, events, mutex, once, recipes, rwlock, semaphore
 
 TABLE: list[Workload] = [
     *mutex.WORKLOADS,
@@ -12,5 +12,6 @@ TABLE: list[Workload] = [
     *once.WORKLOADS,
     *events.WORKLOADS,
     *concurrent_map.WORKLOADS,
+    *recipes.WORKLOADS,
     *cost.WORKLOADS,
 ]

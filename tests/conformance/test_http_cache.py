@@ -56,7 +56,7 @@ class Server:
         return self.replies[-1]
 
     def head(self, response: Reply) -> Head:
-        return Head(response.status, response.headers, self.sound)
+        return Head(response.status, response.headers, rules.fields(response.headers), self.sound)
 
     async def discard(self, response: Reply) -> None:
         response.discarded = True
