@@ -127,7 +127,8 @@ class _Exchange(Generic[R]):
         await self.client.discard(response)
         if not head.sound or stored is None or not rules.confirms(sent, head.fields, rules.fields(stored.headers)):
             return None
-        merged = rules.updated(stored.headers, head.headers, None if self.key[0] == "HEAD" else stored.body)
+        body = None if self.key[0] == "HEAD" else stored.body
+        merged = rules.updated(stored.headers, head.headers, head.fields, body)
         answer = StoredResponse(stored.status, merged, stored.body)
         if rules.renews(sent, head.fields):
             await self.refresh(answer)
@@ -138,9 +139,10 @@ class _Exchange(Generic[R]):
 
         The other headers answer this request; each 304 brings its own, so they are not worth writing the body again.
         """
-        validator = rules.storable(answer.status, rules.fields(answer.headers))
+        told = rules.fields(answer.headers)
+        validator = rules.storable(answer.status, told)
         if validator is not None:
-            kept = rules.to_store(answer.headers)
+            kept = rules.to_store(answer.headers, told)
             writer: Any = await _settled(self.storage.writer(self.key, validator, answer.status, kept))
             await _settled(writer.write(answer.body))
             await _settled(writer.finish())
@@ -149,7 +151,7 @@ class _Exchange(Generic[R]):
         validator = rules.storable(head.status, head.fields) if head.sound else None
         if validator is None:
             return None
-        kept = rules.to_store(head.headers)
+        kept = rules.to_store(head.headers, head.fields)
         begin = partial(self.storage.writer, self.key, validator, head.status, kept)
         writer = await self.or_abandon(response, begin)
         return Recording(writer, 0 if self.key[0] == "HEAD" else rules.declared_length(head.fields))

@@ -28,7 +28,6 @@ UNSELECTIVE = CONDITIONS | {
     "connection",
     "content-length",
     "date",
-    "host",  # in the URI
     "keep-alive",
     "pragma",
     "priority",
@@ -58,7 +57,8 @@ OF_THE_CONNECTION = frozenset(
     }
 )
 
-# These do harm when they are repeated: an old Age (§ 5.1), a cookie that undoes a newer one (§ 7.3).
+# § 3.1 would have every other header stored. These do harm when they are repeated: an old Age (§ 5.1), a cookie that
+# undoes a newer one (§ 7.3).
 UNSTORED = OF_THE_CONNECTION | {"age", "set-cookie"}
 
 # § 3.2: they say how the stored body is to be read; a 304 has no say in that.
@@ -162,18 +162,18 @@ def _varies_beyond_key(headers: Fields) -> bool:
     return any(name == "*" or name in UNSELECTIVE for name in tokens(headers, "vary"))
 
 
-def to_store(headers: Headers) -> tuple[Header, ...]:
+def to_store(headers: Headers, told: Fields) -> tuple[Header, ...]:
     """What of a response's headers is stored: all but what concerns this connection only (§ 3.1)."""
-    left_out = UNSTORED.union(tokens(fields(headers), "connection"))
+    left_out = UNSTORED.union(tokens(told, "connection"))
     return tuple(header for header in headers if header[0].lower() not in left_out)
 
 
-def updated(stored: Headers, fresh: Headers, body: bytes | None) -> tuple[Header, ...]:
+def updated(stored: Headers, fresh: Headers, told: Fields, body: bytes | None) -> tuple[Header, ...]:
     """The headers of a stored response after a 304 (§ 3.2, § 4.3.4): the 304's own win, but not over the body's.
 
-    `body` is None where the answer has none (HEAD); else Content-Length is its length.
+    `told` are the 304's, too. `body` is None where the answer has none (HEAD); else Content-Length is its length.
     """
-    passed_over = OF_THE_BODY.union(OF_THE_CONNECTION, tokens(fields(fresh), "connection"))
+    passed_over = OF_THE_BODY.union(OF_THE_CONNECTION, tokens(told, "connection"))
     news = [header for header in fresh if header[0].lower() not in passed_over]
     replaced = {name.lower() for name, _ in news}
     if body is not None:

@@ -13,6 +13,9 @@ from asynclocks.recipes._http_exchange import Head, Recording, Revalidated, exch
 from asynclocks.recipes._stored import AnyStorage, Header
 from asynclocks.recipes.http_cache import InMemoryCache
 
+# httpx's ways to ask for another URI, or another server, than the URL says. No key would cover that.
+ELSEWHERE = frozenset({"sni_hostname", "target"})
+
 
 class CachingTransport(httpx.AsyncBaseTransport):
     """Answers from the cache what the server confirms with a 304; everything else passes through.
@@ -35,6 +38,8 @@ class CachingTransport(httpx.AsyncBaseTransport):
         self._storage: AnyStorage = InMemoryCache() if storage is None else storage
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not ELSEWHERE.isdisjoint(request.extensions):
+            return await self._transport.handle_async_request(request)
         headers = _decoded(request.headers)
         client = _Client(self._transport, request)
         outcome = await exchange(client, self._storage, request.method, str(request.url), headers)

@@ -167,7 +167,7 @@ async def test_head_and_get_are_two_entries() -> None:
     assert server.asked == [None, None, ("If-None-Match", '"v1"')]
 
 
-@pytest.mark.parametrize("header", ["Accept", "Authorization", "Cookie", "Accept-Language", "X-GitHub-OTP"])
+@pytest.mark.parametrize("header", ["Accept", "Authorization", "Cookie", "Accept-Language", "Host", "X-GitHub-OTP"])
 async def test_another_header_never_gets_somebody_elses_answer(header: str) -> None:
     server, storage = Server(), InMemoryCache()
     await fetch(server, storage, **{header: "mine"})

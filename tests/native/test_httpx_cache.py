@@ -274,6 +274,17 @@ async def test_encoded_body_is_decoded_from_the_cache_too() -> None:
         assert [(await client.get("http://a/")).content for _ in range(2)] == [b"octocat"] * 2
 
 
+@pytest.mark.parametrize("extension", [{"target": b"/other"}, {"sni_hostname": "other"}])
+async def test_request_that_goes_elsewhere_than_its_url_passes_by(extension: dict[str, Any]) -> None:
+    storage = InMemoryCache()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers={"ETag": '"v1"'}, content=b"octocat"))
+    async with client_of(storage, transport) as client:
+        await client.get("http://a/")
+        response = await client.get("http://a/", extensions=extension)
+    assert (response.content, entries(storage)) == (b"octocat", 1)
+    assert (storage.statistics().hits, storage.statistics().misses) == (0, 1)
+
+
 async def test_post_with_a_body_passes_by() -> None:
     storage = InMemoryCache()
     transport = httpx.MockTransport(
