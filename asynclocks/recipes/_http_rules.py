@@ -1,7 +1,8 @@
 """The rules of HTTP caching, as functions of methods, URIs and headers (RFC 9110 and RFC 9111; § cites 9111).
 
 A private cache (§ 1) that asks the server before every use, as octocrab does. So what is stale needs no arithmetic
-(§ 4.2), `no-cache` and `max-age` ask for nothing more (§ 5.2), and an unsafe method has nothing to invalidate (§ 4.4).
+(§ 4.2), `no-cache` and `max-age` ask for nothing more (§ 5.2), an unsafe method has nothing to invalidate (§ 4.4), and
+what a HEAD says of a stored GET (§ 4.3.5) will be asked anyway. `docs/http_cache.md` has all clauses in a table.
 """
 
 from __future__ import annotations
