@@ -230,7 +230,9 @@ def build_documentation(folder: Path) -> None:
     Raises:
         OSError: they are not there, or cannot be read.
     """
-    sources = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")]
+    sources = [
+        path for folder in ("", "benchmarks/", "docs/**/", "examples/**/") for path in PROJECT.glob(f"{folder}*.md")
+    ]
     if not sources:
         raise FileNotFoundError(0, "has no documentation", str(PROJECT))
     for source in sources:

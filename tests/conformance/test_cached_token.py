@@ -10,10 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from asynclocks import DeadlockError
 from asynclocks.recipes import CachedToken
-from tests.support import native_cancel, settle, spawn
+from tests.support import Running, native_cancel, settle, spawn
 
 SECRET = "ghs_do_not_show"
 NOW = 1_000.0
@@ -42,6 +43,13 @@ class Server:
 
     def token(self, buffer: float = 30.0) -> CachedToken[str]:
         return CachedToken(self.fetch, buffer=buffer, clock=self.clock)
+
+
+async def parked(group: TaskGroup, token: CachedToken[str]) -> Running[str]:
+    """A caller that fetches, or waits for who does."""
+    caller = spawn(group, token.get)
+    await settle()
+    return caller
 
 
 async def never() -> tuple[str, None]:
@@ -120,10 +128,7 @@ async def test_cancelled_fetcher_hands_the_fetch_on(cancel: Callable[[Any], None
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        first = spawn(group, token.get)
-        await settle()
-        second = spawn(group, token.get)
-        await settle()
+        first, second = await parked(group, token), await parked(group, token)
         cancel(first)
         await settle()
         assert first.cancelled
@@ -136,10 +141,7 @@ async def test_caller_gone_before_the_fetch_ends_leaves_it_to_the_rest() -> None
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        first = spawn(group, token.get)
-        await settle()
-        second = spawn(group, token.get)
-        await settle()
+        first, second = await parked(group, token), await parked(group, token)
         second.cancel()
         await settle()
         server.ready.set()
@@ -170,8 +172,7 @@ async def test_set_wins_over_a_fetch_under_way() -> None:
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        caller = spawn(group, token.get)
-        await settle()
+        caller = await parked(group, token)
         token.set("set")
         assert await token.get() == "set"
         server.ready.set()
@@ -184,8 +185,7 @@ async def test_set_spares_the_callers_a_failure() -> None:
     server.failure = OSError("down")
     token = server.token()
     async with anyio.create_task_group() as group:
-        caller = spawn(group, token.get)
-        await settle()
+        caller = await parked(group, token)
         token.set("set")
         server.ready.set()
     assert caller.result == "set"
@@ -195,10 +195,7 @@ async def test_set_spares_a_fetch_to_those_whose_fetcher_was_cancelled() -> None
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        first = spawn(group, token.get)
-        await settle()
-        second = spawn(group, token.get)
-        await settle()
+        first, second = await parked(group, token), await parked(group, token)
         token.set("set")
         first.cancel()
         await settle()
@@ -224,8 +221,7 @@ async def test_expired_set_does_not_keep_the_fetched_from_its_callers() -> None:
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        caller = spawn(group, token.get)
-        await settle()
+        caller = await parked(group, token)
         token.set("set", NOW)
         server.ready.set()
     assert caller.result == "t1"
@@ -236,11 +232,9 @@ async def test_cleared_fetch_answers_its_callers_and_is_not_kept() -> None:
     server = Server()
     token = server.token()
     async with anyio.create_task_group() as group:
-        before = spawn(group, token.get)
-        await settle()
+        before = await parked(group, token)
         token.clear()
-        after = spawn(group, token.get)
-        await settle()
+        after = await parked(group, token)
         assert server.requests == 2
         server.ready.set()
     assert (before.result, after.result) == ("t1", "t2")

@@ -28,6 +28,7 @@ SEED = json.loads((ROOT / "examples/github_server/seed.json").read_text(encoding
 PRIVATE_KEY, PUBLIC_KEY = key_pair()
 ISSUES_PER_PAGE = 10
 SIGN = signer(PRIVATE_KEY)
+on_both = pytest.mark.loops("asyncio", "trio")  # what runs httpx; uvloop and eager tasks would show nothing more
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -210,6 +211,7 @@ async def nonsense(_: Json) -> str:
     ],
     ids=["another key", "no JWT", "another app", "expired", "not yet valid", "valid too long"],
 )
+@on_both
 async def test_bad_app_jwt_is_refused(base: str, sign: Signer, complaint: str) -> None:
     async with HttpxSend() as send:
         with pytest.raises(GitHubError, match=r"401 (A JSON web token could not|'Expiration time')") as caught:
@@ -218,12 +220,14 @@ async def test_bad_app_jwt_is_refused(base: str, sign: Signer, complaint: str) -
     assert "eyJ" not in str(caught.value)
 
 
+@on_both
 async def test_unknown_installation_is_not_found(base: str) -> None:
     async with HttpxSend() as send:
         with pytest.raises(GitHubError, match="404 Not Found"):
             await token_of(send, base, number=43).get()
 
 
+@on_both
 async def test_pages_are_all_read_in_order(base: str) -> None:
     largest = max(SEED["repositories"], key=lambda one: len(one["issues"]))
     async with app(base) as github:
@@ -234,6 +238,7 @@ async def test_pages_are_all_read_in_order(base: str) -> None:
     assert github.counts["pages of issues"].asked == -(-len(found) // ISSUES_PER_PAGE) > 1
 
 
+@on_both
 async def test_what_is_confirmed_costs_nothing() -> None:
     with another_server("--limit", "2") as base:
         async with app(base) as github:
@@ -247,6 +252,7 @@ async def test_what_is_confirmed_costs_nothing() -> None:
             assert github.rate_limit.remaining == 0
 
 
+@on_both
 async def test_absent_is_not_found(base: str) -> None:
     async with app(base) as github:
         with pytest.raises(GitHubError, match=r"GET http://127.0.0.1:\d+/users/nobody: 404 Not Found"):
@@ -262,6 +268,7 @@ async def test_absent_is_not_found(base: str) -> None:
         ("unasked", GitHubError, "304"),
     ],
 )
+@on_both
 async def test_broken_answer_fails_and_leaves_the_client_usable(
     base: str, fault: str, error: type[Exception], says: str
 ) -> None:
@@ -275,6 +282,7 @@ async def test_broken_answer_fails_and_leaves_the_client_usable(
         assert (await github.user("ada"))["login"] == "ada"
 
 
+@on_both
 async def test_slow_answer_comes(base: str) -> None:
     async with app(base) as github:
         assert json.loads((await github.get("users", "users/ada?slow=0.01")).body)["login"] == "ada"
@@ -282,6 +290,7 @@ async def test_slow_answer_comes(base: str) -> None:
             await github.get("users", "users/ada?slow=nan")
 
 
+@on_both
 async def test_server_that_is_not_there_is_an_oserror() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -324,6 +333,7 @@ def test_claims_begin_a_minute_ago_and_end_in_nine() -> None:
     assert claims(7, 1000.9) == {"iat": 940, "exp": 1540, "iss": "7"}
 
 
+@on_both
 async def test_secrets_are_in_no_repr(base: str) -> None:
     async with HttpxSend() as send:
         installation: Any = Installation(7, 42, SIGN)
