@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
+from enum import Enum
 from typing import Any
 
 from asynclocks._synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
@@ -23,7 +24,7 @@ class PlaceTicket(Ticket):
 
 
 class Place:
-    """A place in the line before anybody sleeps on it; sleep on it with `PlacingSynchronizer._sleep`.
+    """A place in the line before anybody sleeps on it: a `Wait` may.
 
     Given up with its last reference: what it was granted and nobody used goes on.
     """
@@ -68,40 +69,6 @@ class PlacingSynchronizer(QueuedSynchronizer):
             before.after = ticket
         self._waiting += 1
 
-    @uninterrupted
-    def _sleep(self, request: Any, place: Place | None) -> Generator[Any, Any, None]:
-        """Wait until `request`, or `place` that joined before, is admitted. Cancelled, it is given up.
-
-        `_acquire` untracked, for what an ``__await__`` returns: a generator spares it a coroutine and its wrapper.
-        """
-        ticket: Any = None if place is None else place.ticket
-        try:
-            backend, _ = whose_turn()
-            if backend.checkpoints:
-                yield from backend.checkpoint_if_cancelled().__await__()
-            parker = backend.parker()
-            if ticket is None:
-                ticket = parker
-                ticket.synchronizer = self
-                ticket.request = request
-                ticket.owner = None
-                ticket.state = WITHDRAWN  # until it joins
-                admitted = self._stand_in_line(ticket)
-            else:
-                admitted = not self._transact(self._occupy, (ticket, parker))
-            if not admitted:
-                yield from parker.park().__await__()
-                while ticket.state is QUEUED:  # a park may return without reason
-                    yield from parker.park().__await__()
-            elif backend.checkpoints:
-                yield from backend.cancel_shielded_checkpoint().__await__()
-        except BaseException as error:
-            if ticket is not None:
-                self._abandon(ticket, error)
-            raise
-        if place is not None:
-            place.used_up()
-
     # Changes, inside the internal lock.
     def _occupy(self, whose: tuple[PlaceTicket, Parker]) -> bool:
         """Sleep on the place from now on. False: it was granted before."""
@@ -114,3 +81,71 @@ class PlacingSynchronizer(QueuedSynchronizer):
         if ticket.state is GRANTED:
             ticket.state = RELEASED
         return ticket.state is RELEASED
+
+
+class Stage(Enum):
+    """How far a wait is."""
+
+    CREATED = "not awaited yet"
+    ENABLED = "enabled"
+    TOLD = "notified"
+    AWAITED = "being awaited"
+    DONE = "awaited already"
+    CANCELLED = "cancelled"
+
+
+CREATED, ENABLED, TOLD, AWAITED, DONE, CANCELLED = Stage
+
+
+class Wait(Awaitable[None]):
+    """One wait for `_request` to be admitted, on a place taken before or by awaiting it. Cancelled, it is given up."""
+
+    __slots__ = ("__weakref__", "_place", "_request", "_stage", "_synchronizer")
+
+    _synchronizer: Any
+    _request: Any
+    _stage: Stage
+    _place: Place  # from ENABLED on
+
+    @uninterrupted
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait for the wake-up.
+
+        Raises:
+            RuntimeError: it was awaited before, or cancelled.
+            UnsupportedLoopError: no supported loop runs here.
+        """
+        # `_acquire` untracked: a generator spares it a coroutine and its wrapper.
+        stage = self._stage
+        if stage is AWAITED or stage is DONE or stage is CANCELLED:
+            raise RuntimeError(f"{self!r}: it can be awaited once; ask for a new one with notified()")
+        self._stage = AWAITED
+        ticket: Any = None if stage is CREATED else self._place.ticket
+        line = self._synchronizer
+        try:
+            backend = whose_turn()[0]
+            if backend.checkpoints:
+                yield from backend.checkpoint_if_cancelled().__await__()
+            parker = backend.parker()
+            if ticket is not None:
+                admitted = not line._transact(line._occupy, (ticket, parker))
+            else:
+                ticket = parker
+                ticket.synchronizer = line
+                ticket.request = self._request
+                ticket.owner = None
+                ticket.state = WITHDRAWN  # until it joins
+                admitted = line._stand_in_line(ticket)
+            if not admitted:
+                yield from parker.park().__await__()
+                while ticket.state is QUEUED:  # a park may return without reason
+                    yield from parker.park().__await__()
+            elif backend.checkpoints:
+                yield from backend.cancel_shielded_checkpoint().__await__()
+        except BaseException as error:
+            self._stage = CANCELLED
+            if ticket is not None:
+                line._abandon(ticket, error)
+            raise
+        ticket.state = RELEASED  # nothing is left to pass on
+        self._stage = DONE

@@ -373,7 +373,10 @@ class Mutex(FreeMutex, Generic[T]):
         """Let go for a Condvar's wait; `_resume` follows. False: the guard holds no more."""
         if self._held is not guard:
             return isinstance(guard, LooseMutexGuard) and self._give_back(guard._hold)
-        self._held = None  # as at the end of its block
+        if self._head is not None:  # as at the end of its block
+            self._hand_over()
+            return True
+        self._held = None
         self._free.append(TOKEN)
         if self._head is not None:
             self._hand_on()

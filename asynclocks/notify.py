@@ -7,13 +7,12 @@ whoever is of an older one is let in.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
 from enum import Enum
 from typing import Any
 
 import attrs
 
-from asynclocks._places import Place, PlacingSynchronizer
+from asynclocks._places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
 from asynclocks._synchronizer import GRANTED, Ticket
 
 
@@ -22,24 +21,9 @@ class Strategy(Enum):
 
     OLDEST = "notify_one"
     NEWEST = "notify_last"
-    EVERYONE = "notify_waiters: nothing to pass on"
 
 
-OLDEST, NEWEST, EVERYONE = Strategy.OLDEST, Strategy.NEWEST, Strategy.EVERYONE
-
-
-class Stage(Enum):
-    """How far a Notified is."""
-
-    CREATED = "not awaited yet"
-    ENABLED = "enabled"
-    TOLD = "notified"
-    AWAITED = "being awaited"
-    DONE = "awaited already"
-    CANCELLED = "cancelled"
-
-
-CREATED, ENABLED, TOLD, AWAITED, DONE, CANCELLED = Stage
+OLDEST, NEWEST = Strategy
 
 
 @attrs.frozen
@@ -83,8 +67,8 @@ class Notify(PlacingSynchronizer):
         awaited.
         """
         notified = Notified()
-        notified._notify = self
-        notified._generation = self._generation
+        notified._synchronizer = self
+        notified._request = self._generation
         notified._stage = CREATED
         return notified
 
@@ -106,23 +90,28 @@ class Notify(PlacingSynchronizer):
 
     # The engine's questions.
     def _join(self, ticket: Ticket) -> bool:
-        if self._head is None or ticket.request == self._generation:
-            return super()._join(ticket)
-        ticket.request = EVERYONE  # an older generation need not wait, whatever the line
+        if self._stored is None and ticket.request == self._generation:
+            self._append(ticket)
+            return False
+        # Nobody waits, or it is of an older generation, which need not wait whatever the line.
+        self._admit(ticket)
         ticket.state = GRANTED
         return True
+
+    def _serve(self) -> Ticket | None:
+        head = self._head
+        if head is None or self._stored is not None or head.request == self._generation:
+            return super()._serve()
+        return self._let_all_go()
 
     def _admit(self, ticket: Ticket) -> bool:
         if self._stored is not None:  # the stored one first, as in tokio
             ticket.request, self._stored = self._stored, None
             return True
-        if ticket.request != self._generation:
-            ticket.request = EVERYONE
-            return True
-        return False
+        return bool(ticket.request != self._generation)
 
     def _retract(self, ticket: Ticket) -> None:
-        if ticket.request is not EVERYONE:
+        if ticket.request.__class__ is Strategy:  # else it was notify_waiters: nothing to pass on
             self._notify(ticket.request)
 
     # Changes, inside the internal lock.
@@ -140,7 +129,7 @@ class Notify(PlacingSynchronizer):
         return f"{self._waiting} waiting{', a wake-up stored' if self._stored is not None else ''}"
 
 
-class Notified(Awaitable[None]):
+class Notified(Wait):
     """One wait for a `Notify`: await it, once.
 
     Registered for `Notify.notify_waiters` when it is created, for `Notify.notify_one` and `Notify.notify_last`
@@ -148,30 +137,10 @@ class Notified(Awaitable[None]):
     wake-up of the latter two that it got, by the same rule. A wake-up that `enable` told of is used.
     """
 
-    __slots__ = ("__weakref__", "_generation", "_notify", "_place", "_stage")
+    __slots__ = ()
 
-    _notify: Notify
-    _generation: int
-    _stage: Stage
-    _place: Place  # from enable() on
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        """Wait for the wake-up.
-
-        Raises:
-            RuntimeError: it was awaited before, or cancelled.
-            UnsupportedLoopError: no supported loop runs here.
-        """
-        stage = self._stage
-        if stage is AWAITED or stage is DONE or stage is CANCELLED:
-            raise RuntimeError(f"{self!r}: it can be awaited once; ask for a new one with notified()")
-        self._stage = AWAITED
-        try:
-            yield from self._notify._sleep(self._generation, None if stage is CREATED else self._place)
-        except BaseException:
-            self._stage = CANCELLED
-            raise
-        self._stage = DONE
+    _synchronizer: Notify
+    _request: int  # the generation it was created in
 
     def enable(self) -> bool:
         """Register for `Notify.notify_one` and `Notify.notify_last` too, without waiting. True: already notified.
@@ -184,7 +153,7 @@ class Notified(Awaitable[None]):
         if self._stage is CANCELLED:
             raise RuntimeError(f"enable() of {self!r}; ask for a new one with notified()")
         if self._stage is CREATED:
-            self._place = Place(self._notify, self._generation)
+            self._place = Place(self._synchronizer, self._request)
             self._stage = ENABLED
         if self._stage is ENABLED and self._place.used_up():
             self._stage = TOLD
@@ -207,7 +176,7 @@ class Notified(Awaitable[None]):
             self._place.give_up()
 
     def __repr__(self) -> str:
-        return f"<Notified of {self._notify}: {self._stage.value}>"
+        return f"<Notified of {self._synchronizer}: {self._stage.value}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle or copy {self!r}: it is one place in one queue")
