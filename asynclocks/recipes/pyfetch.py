@@ -1,25 +1,23 @@
-"""A caching client on ``pyodide.http.pyfetch``, for browsers and Node."""
+"""A caching client on ``pyodide.http.pyfetch``, for browsers, Node and Workers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import attrs
 
 from asynclocks.recipes import _http_rules as rules
-from asynclocks.recipes._http_exchange import Head, Revalidated, exchange
+from asynclocks.recipes._http_exchange import Head, Passed, Recording, Revalidated, exchange
 from asynclocks.recipes._stored import AnyStorage, Header
 from asynclocks.recipes.http_cache import InMemoryCache
 
 
-@attrs.frozen
-class Answer:
-    """A whole response. Neither its headers nor its body are in its repr."""
-
+@attrs.frozen(kw_only=True)
+class _Answered:
     status: int
     headers: tuple[Header, ...] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
     from_cache: bool
 
     def header(self, name: str) -> str | None:
@@ -27,14 +25,30 @@ class Answer:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+@attrs.frozen(kw_only=True)
+class Answer(_Answered):
+    """A whole response. Neither its headers nor its body are in its repr."""
+
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Streaming(_Answered):
+    """A response whose body comes part by part."""
+
+    body: AsyncIterator[bytes] = attrs.field(repr=False)
+
+
 class CachingFetch:
     """``pyfetch`` with the HTTP cache: answers from the cache what the server confirms with a 304.
 
-    What came by a redirection passes through: only where it came from is known, not the way there.
+    What came by a redirection passes through: only where it came from is known, not the way there. `fetcher` takes
+    the place of JavaScript's ``fetch``, as a Worker's service binding does.
     """
 
-    def __init__(self, *, storage: AnyStorage | None = None) -> None:
+    def __init__(self, *, storage: AnyStorage | None = None, fetcher: Any = None) -> None:
         self._storage: AnyStorage = InMemoryCache() if storage is None else storage
+        self._fetcher = fetcher
 
     async def request(
         self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: str | None = None
@@ -42,32 +56,59 @@ class CachingFetch:
         """Send a request and read the whole answer.
 
         Raises:
-            OSError: what `pyfetch` raises when the server cannot be reached or breaks off.
+            OSError: the server cannot be reached, or breaks off.
         """
-        sent = dict(headers or {})
-        client = _Client(url, method.upper(), sent, body)
-        asked = tuple(sent.items()) if body is None else (*sent.items(), ("Content-Length", str(len(body))))
-        outcome = await exchange(client, self._storage, method.upper(), url, asked)
+        outcome, head = await self._exchanged(url, method, headers, body)
         if isinstance(outcome, Revalidated):
-            return Answer(outcome.answer.status, outcome.answer.headers, outcome.answer.body, from_cache=True)
-        head = client.head(outcome.response)
+            answer = outcome.answer
+            return Answer(status=answer.status, headers=answer.headers, body=answer.body, from_cache=True)
         content: bytes = await outcome.response.bytes()
         if outcome.recording is not None:
             await outcome.recording.write(content)
             await outcome.recording.finish()
-        return Answer(head.status, head.headers, content, from_cache=False)
+        return Answer(status=head.status, headers=head.headers, body=content, from_cache=False)
+
+    @asynccontextmanager
+    async def stream(
+        self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: str | None = None
+    ) -> AsyncIterator[Streaming]:
+        """Send a request and read its answer as it comes. It is stored if it is read to its end; leaving ends it.
+
+        Raises:
+            OSError: the server cannot be reached, or breaks off.
+        """
+        outcome, head = await self._exchanged(url, method, headers, body)
+        if isinstance(outcome, Revalidated):
+            answer = outcome.answer
+            async with aclosing(_at_once(answer.body)) as parts:
+                yield Streaming(status=answer.status, headers=answer.headers, body=parts, from_cache=True)
+            return
+        try:
+            async with aclosing(_parts(outcome.response, outcome.recording)) as parts:
+                yield Streaming(status=head.status, headers=head.headers, body=parts, from_cache=False)
+        finally:
+            outcome.response.abort()  # nothing, if it was read to its end
+
+    async def _exchanged(
+        self, url: str, method: str, headers: Mapping[str, str] | None, body: str | None
+    ) -> tuple[Passed | Revalidated, Head]:
+        sent = dict(headers or {})
+        client = _Client(url, method.upper(), sent, body, self._fetcher)
+        asked = tuple(sent.items()) if body is None else (*sent.items(), ("Content-Length", str(len(body))))
+        outcome = await exchange(client, self._storage, method.upper(), url, asked)
+        return outcome, client.head(outcome.response)
 
 
 class _Client:
-    def __init__(self, url: str, method: str, headers: dict[str, str], body: str | None) -> None:
+    def __init__(self, url: str, method: str, headers: dict[str, str], body: str | None, fetcher: Any) -> None:
         self._url = url
-        self._options: dict[str, Any] = {"method": method, "cache": "no-store"}  # the browser's own cache hides 304s
+        # The browser's own cache would hide 304s.
+        given = {"method": method, "cache": "no-store", "body": body, "fetcher": fetcher}
+        self._options = {name: value for name, value in given.items() if value is not None}
         self._headers = headers
-        if body is not None:
-            self._options["body"] = body
 
     async def send(self, condition: Header | None) -> Any:
-        from pyodide.http import pyfetch  # type: ignore[import-not-found, unused-ignore]
+        from pyodide.http import pyfetch  # type: ignore[import-not-found, unused-ignore] # exists in Pyodide only
 
         headers = self._headers if condition is None else {**self._headers, condition[0]: condition[1]}
         return await pyfetch(self._url, headers=headers, **self._options)
@@ -84,3 +125,34 @@ class _Client:
 
     async def abandon(self, response: Any) -> None:
         response.abort()
+
+
+async def _at_once(body: bytes) -> AsyncGenerator[bytes, None]:
+    if body:
+        yield body
+
+
+async def _parts(response: Any, recording: Recording | None) -> AsyncGenerator[bytes, None]:
+    """The body as it comes; whoever records is told of its end only if it is reached."""
+    stream = response.js_response.body
+    if stream:  # JavaScript's null where there is no body: HEAD, 204
+        reader = stream.getReader()
+        while (part := await _read(reader)) is not None:
+            if recording is not None:
+                await recording.write(part)
+            yield part
+    if recording is not None:
+        await recording.finish()
+
+
+async def _read(reader: Any) -> bytes | None:
+    from pyodide.ffi import JsException  # type: ignore[import-not-found, unused-ignore] # exists in Pyodide only
+
+    try:
+        part = await reader.read()
+    except JsException as error:
+        raise OSError(f"the body broke off: {error}") from None
+    if part.done:
+        return None
+    found: bytes = part.value.to_bytes()
+    return found
