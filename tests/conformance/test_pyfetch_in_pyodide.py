@@ -128,3 +128,20 @@ async def test_answer_without_a_body_is_empty() -> None:
     assert (await client.request(URL)).body == b""
     async with client.stream(URL, method="delete") as answer:
         assert [part async for part in answer.body] == []
+
+
+async def test_empty_body_is_stored_and_streamed_like_any() -> None:
+    storage = InMemoryCache()
+    client = CachingFetch(storage=storage, fetcher=Server(lambda: response("", ETag='"v1"')))
+    for from_cache in (False, True):
+        async with client.stream(URL) as answer:
+            assert answer.from_cache == from_cache
+            assert [part async for part in answer.body] == []
+    assert storage.statistics().entries == 1
+
+
+async def test_streamed_body_that_is_not_to_be_stored_comes_all_the_same() -> None:
+    storage = InMemoryCache()
+    async with CachingFetch(storage=storage, fetcher=Server(response)).stream(URL) as answer:
+        assert b"".join([part async for part in answer.body]) == b"octocat"
+    assert storage.statistics().entries == 0
