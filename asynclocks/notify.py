@@ -105,10 +105,12 @@ class Notify(PlacingSynchronizer):
         return self._let_all_go()
 
     def _admit(self, ticket: Ticket) -> bool:
-        if self._stored is not None:  # the stored one first, as in tokio
-            ticket.request, self._stored = self._stored, None
+        if ticket.request != self._generation:  # it leaves a stored wake-up to others, as in tokio
             return True
-        return bool(ticket.request != self._generation)
+        if self._stored is None:
+            return False
+        ticket.request, self._stored = self._stored, None
+        return True
 
     def _retract(self, ticket: Ticket) -> None:
         if ticket.request.__class__ is Strategy:  # else it was notify_waiters: nothing to pass on

@@ -175,14 +175,17 @@ async def test_notify_waiters_leaves_the_stored_wake_up() -> None:
     assert state(notify) == (0, True)
 
 
-async def test_the_stored_wake_up_is_used_before_an_older_generation_counts() -> None:
-    """As in tokio, where a poll looks for the stored one first."""
+@pytest.mark.parametrize("first", ["notify_one", "notify_waiters"])
+async def test_an_older_generation_leaves_the_stored_wake_up_to_others(first: str) -> None:
+    """As in tokio, whichever was called first: notify_waiters has woken it already."""
     notify = Notify()
-    early = notify.notified()
-    notify.notify_one()
-    notify.notify_waiters()
-    await early
-    assert state(notify) == (0, False)
+    awaited, enabled = notify.notified(), notify.notified()
+    for call in sorted(["notify_one", "notify_waiters"], key=first.__ne__):
+        getattr(notify, call)()
+    await awaited
+    assert enabled.enable()
+    assert state(notify) == (0, True)
+    assert notify.notified().enable()
 
 
 # --- enable
