@@ -110,8 +110,9 @@ class Condvar(QueuedSynchronizer):
         """
         mutex = self._check(guard)
         ticket = blocking_parker(f"blocking_wait() of {self}")
+        deadline = None if timeout is None else monotonic() + timeout  # may raise: nothing is given up yet
         self._begin(ticket, guard, mutex)
-        error = self._sleep_blocking(ticket, timeout)
+        error = self._sleep_blocking(ticket, deadline)
         mutex._resume(guard, ticket)
         if error is not None:
             raise error
@@ -197,15 +198,14 @@ class Condvar(QueuedSynchronizer):
                 park = _shielded(backend, ticket)
         return error
 
-    def _sleep_blocking(self, ticket: Any, timeout: float | None) -> BaseException | None:
+    def _sleep_blocking(self, ticket: Any, deadline: float | None) -> BaseException | None:
         error: BaseException | None = None
-        deadline = None if timeout is None else monotonic() + timeout
         while ticket.state is not GRANTED:
             try:
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
                     continue
                 if self._transact(self._expire, ticket):
-                    error = TimeoutError(f"blocking_wait() of {self}: no notification within {timeout} s")
+                    error = TimeoutError(f"blocking_wait() of {self}: no notification came in time")
             except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
                 error = interruption
                 self._give(self._give_up, ticket)

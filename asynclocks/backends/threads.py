@@ -17,7 +17,7 @@ class ThreadParker(Ticket):
 
     def park_blocking(self, timeout: float | None) -> bool:
         """Sleep until unparked, at most `timeout` seconds. False: the time is over."""
-        return self._gate.acquire(True, -1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX))
+        return self._gate.acquire(True, -1 if timeout is None else max(0, min(timeout, threading.TIMEOUT_MAX)))
 
     def unpark(self) -> bool:
         self._gate.release()

@@ -267,7 +267,7 @@ def test_a_notified_thread_holds_the_mutex_again(threads: ThreadPoolExecutor) ->
     assert not mutex.locked()
 
 
-@pytest.mark.parametrize("timeout", [0, -1, 0.01])
+@pytest.mark.parametrize("timeout", [0, -1, 0.01, float("nan")])
 def test_a_wait_that_timed_out_holds_the_mutex_again(timeout: float) -> None:
     """TimeoutError, nobody waits any more, and the guard is as good as before."""
     mutex, condvar = Mutex(1), Condvar()
@@ -278,6 +278,18 @@ def test_a_wait_that_timed_out_holds_the_mutex_again(timeout: float) -> None:
         guard.value += 1
         assert not condvar.notify_one()
     assert mutex.into_inner() == 2
+
+
+@pytest.mark.parametrize("timeout", ["1", 10**400], ids=["text", "huge"])
+def test_a_timeout_that_is_no_time_is_refused_before_the_mutex_is_given_up(timeout: float) -> None:
+    """The guard holds on, and nobody waits."""
+    mutex, condvar = Mutex(), Condvar()
+    with mutex.blocking_lock() as guard:
+        with pytest.raises((TypeError, OverflowError)):
+            condvar.blocking_wait(guard, timeout)
+        assert not guard.released
+        assert condvar.statistics().waiting == 0
+    assert not mutex.locked()
 
 
 # thread: holds            main: blocking_lock() queues
