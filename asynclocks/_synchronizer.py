@@ -335,6 +335,7 @@ class QueuedSynchronizer:
         waits = None
         try:
             if admitted:
+                ticket.settle()
                 if backend.checkpoints:
                     await backend.cancel_shielded_checkpoint()
                 return ticket

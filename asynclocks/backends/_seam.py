@@ -103,6 +103,9 @@ class Ticket:
         """Wake who waits with this ticket. Nobody waits with a bare one."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """It was admitted and will not park: lead to no loop from now on, the lock would keep that loop's tasks alive."""
+
 
 class ParkerTicket(Ticket):
     """A ticket beside a parker that knows nothing of tickets: anybody's own backend."""
@@ -117,6 +120,9 @@ class ParkerTicket(Ticket):
 
     def unpark(self) -> bool:
         return self._parker.unpark()
+
+    def settle(self) -> None:
+        del self._parker
 
 
 class LoopBackend:

@@ -72,6 +72,9 @@ class AsyncioParker(Ticket):
             self._nudge(loop)
         return True
 
+    def settle(self) -> None:
+        self._future = None
+
     def rouse(self) -> None:
         """Wake the sleeper though it is not unparked, if its loop runs here: it will look whether it is by then."""
         future = self._future

@@ -17,7 +17,7 @@ import sniffio
 import trio
 import trio.testing
 
-from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore, UnsupportedLoopError
+from asynclocks import ClosedError, DeadlockError, Mutex, OnceCell, RwLock, Semaphore, UnsupportedLoopError
 from tests.support import collect
 
 Primitive = Any  # a Mutex or a Semaphore of one permit
@@ -800,6 +800,46 @@ def test_a_holder_and_its_waiters_in_one_closed_loop_are_collected_together(aban
     asyncio.run(main())
     assert mutex.into_inner() == 1
     assert untouched(mutex)
+
+
+async def in_a_guard(lock: Any, then: Callable[[], Awaitable[None]]) -> None:
+    with await (lock.lock() if isinstance(lock, Mutex) else lock.upgradable_read()):
+        await then()
+
+
+async def in_an_initializer(cell: OnceCell[None], then: Callable[[], Awaitable[None]]) -> None:
+    await cell.get_or_init(then)
+
+
+# closed loop: A holds `first`, parked for `second`      thread: holds `second`
+#                                                        releases: A is skipped
+# A's coroutine is collected: `first` is free
+@pytest.mark.parametrize(
+    ("make", "hold", "is_held"),
+    [
+        (Mutex, in_a_guard, Mutex.locked),
+        (RwLock, in_a_guard, lambda lock: lock.statistics().upgradable),
+        (OnceCell, in_an_initializer, lambda cell: cell.statistics().initializing),
+    ],
+)
+def test_a_hold_does_not_keep_its_closed_loop_s_tasks_alive(
+    make: Callable[[], Any], hold: Callable[..., Awaitable[None]], is_held: Callable[[Any], bool], abandoning: None
+) -> None:
+    """What the lock refers to while it is held leads to no loop, and so not to the waits that are noted there."""
+    first, second = make(), Mutex()
+    guard = second.try_lock()
+
+    async def leave_waiting() -> None:
+        task = asyncio.ensure_future(hold(first, lambda: by_block(second)))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(leave_waiting)
+    assert is_held(first)
+    guard.release()
+    collect()
+    assert not is_held(first)
+    assert untouched(second)
 
 
 # closed loop: A released early, its block never left       B: in its block
