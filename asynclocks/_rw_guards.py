@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from gc import is_finalized
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 from weakref import ref
 
@@ -161,7 +162,15 @@ class UpgradableReadGuard(_RwGuard[T]):
         return self._become(LooseReadGuard, READ)
 
     async def _upgrade(self) -> WriteGuard[T]:
-        return self._upgraded(await self._hold.synchronizer._acquire(Upgrade(self._hold)))
+        hold = self._hold
+        lock: RwLock[T] = hold.synchronizer
+        try:
+            upgraded = await lock._acquire(Upgrade(hold))
+        except GeneratorExit:
+            if is_finalized(self):  # collected together, the guard first, which held nothing then: what it has back
+                lock._give_from_finalizer(lock._release, hold)
+            raise
+        return self._upgraded(upgraded)
 
     def _upgraded(self, hold: Ticket) -> WriteGuard[T]:
         hold.request = WRITE  # nothing to go back to any more; and the old hold refers to this one

@@ -17,7 +17,16 @@ import sniffio
 import trio
 import trio.testing
 
-from asynclocks import ClosedError, DeadlockError, Mutex, OnceCell, RwLock, Semaphore, UnsupportedLoopError
+from asynclocks import (
+    ClosedError,
+    DeadlockError,
+    Mutex,
+    OnceCell,
+    RwLock,
+    Semaphore,
+    UnsupportedLoopError,
+    UpgradableReadGuard,
+)
 from tests.support import collect
 
 Primitive = Any  # a Mutex or a Semaphore of one permit
@@ -696,6 +705,33 @@ def test_a_wake_that_was_posted_just_before_the_loop_closed_passes_on(
     del loop
     collect()
     assert untouched(primitive)
+
+
+# thread: releases          loop: an upgrade is queued, its guard was made before its task
+# posts the wake
+#                           is closed before it runs
+#                           the guard is collected: it holds nothing now
+#                           the coroutine is collected: it gives the guard back what it held
+def test_an_upgrade_that_was_posted_just_before_the_loop_closed_lets_go_with_its_guard(abandoning: None) -> None:
+    """Whichever of the two the collector takes first."""
+    lock = RwLock(0)
+    reading = lock.try_read()
+
+    async def leave_upgrading() -> None:
+        async def upgrade(guard: UpgradableReadGuard[int]) -> None:
+            await guard.upgrade()
+
+        task = asyncio.ensure_future(upgrade(lock.try_upgradable_read()))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    loop = with_loop(leave_upgrading, close=False)
+    reading.release()
+    assert lock.statistics().writer
+    loop.close()
+    del loop
+    collect()
+    lock.try_write().release()
 
 
 @both
