@@ -102,10 +102,10 @@ class QueuedSynchronizer:
         finally:
             self._busy = False
             lock.release()
+            if self._deferred:
+                self._catch_up()
         if granted is not None:
             self._wake(granted)
-        if self._deferred:
-            self._catch_up()
         return result
 
     @uninterrupted
@@ -214,9 +214,12 @@ class QueuedSynchronizer:
             try:
                 for ticket in dead:
                     self._withdraw(ticket)
-                return self._serve()
+                granted = self._serve()
             finally:
                 self._busy = False
+        if self._deferred:
+            self._catch_up()
+        return granted
 
     # Changes, for `_transact`.
     def _join(self, ticket: Ticket) -> bool:

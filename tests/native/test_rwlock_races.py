@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from asynclocks import DeadlockError, ReadGuard, RwLock
+from asynclocks import DeadlockError, GuardReleasedError, ReadGuard, RwLock
 from tests.native.test_once_threads import wait_until
 
 
@@ -130,6 +130,31 @@ def test_a_guard_collected_while_a_block_is_entered_is_released() -> None:
                 assert lock.statistics().readers == 0
 
     asyncio.run(main())
+
+
+class CheckingLock(RwLock[int]):
+    """Somebody does something in the middle of a change that is refused."""
+
+    __slots__ = ("interfere",)
+
+    def _check_upgrade(self, upgrade: Any) -> None:
+        self.interfere()
+        super()._check_upgrade(upgrade)
+
+
+# thread 1: inside the lock      thread 2: a guard is collected
+#                                leaves its release there
+# is refused what it wants, and releases for thread 2
+def test_a_change_that_is_refused_does_what_was_put_off_all_the_same(threads: ThreadPoolExecutor) -> None:
+    """Whoever leaves the internal lock looks, however it leaves."""
+    lock = CheckingLock(0)
+    released = lock.try_upgradable_read()
+    released.release()
+    guards = [lock.try_read()]
+    lock.interfere = lambda: threads.submit(guards.clear).result(30)
+    with pytest.warns(ResourceWarning, match="dropped unreleased"), pytest.raises(GuardReleasedError):
+        released.try_upgrade()
+    assert lock.statistics().readers == 0
 
 
 def test_a_block_entered_in_the_middle_of_the_locks_own_work_is_refused() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore, TryLockError
+from asynclocks import ClosedError, DeadlockError, Mutex, Permit, Semaphore, TryLockError
 
 
 @pytest.fixture
@@ -1043,6 +1043,43 @@ def test_a_permit_collected_while_another_is_handed_on_serves_the_line() -> None
             assert permit.count == 2
 
     asyncio.run(main())
+    assert semaphore.available_permits == 2
+
+
+class RetractingSemaphore(Semaphore):
+    """Is used by a finalizer while it takes a grant back."""
+
+    __slots__ = ("used",)
+
+    used: list[Callable[[], object]]
+
+    def _retract(self, ticket: Any) -> None:
+        if self.used:
+            self.used.pop()()
+        super()._retract(ticket)
+
+
+# closed loop: a waiter       main: releases: the grant goes on, nobody else is there
+#                               a permit is collected here: put off
+#                             has left the lock, catches up
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_a_permit_collected_while_a_dead_waiter_s_grant_goes_on_comes_back() -> None:
+    """What was put off is done on leaving, there too."""
+    semaphore = RetractingSemaphore(2)
+    semaphore.used = []
+    permit, dropped = semaphore.try_acquire(), [semaphore.try_acquire()]
+
+    async def leave_waiting() -> asyncio.Task[Permit]:
+        task = asyncio.ensure_future(semaphore.acquire())
+        await asyncio.sleep(0)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(leave_waiting())
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    semaphore.used.append(dropped.clear)
+    permit.release()
     assert semaphore.available_permits == 2
 
 
