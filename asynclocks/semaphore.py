@@ -425,13 +425,17 @@ class Semaphore(QueuedSynchronizer):
         if permit is None:  # the short way may have been closed
             permit = self._entered.pop(key, None)
         while permit is None and self._entered:
-            # Entered in another task, by now perhaps gone (a fixture, an AsyncExitStack): the oldest.
-            key = next(iter(list(self._entered)))
+            # Entered in another task, by now perhaps gone (a fixture, an AsyncExitStack): the oldest that holds yet.
+            key = min(list(self._entered), key=self._has_let_go, default=0)
             permit = self._entered.pop(key, None)
         if isinstance(permit, NestedPermit):
             self._entered[key] = permit._outer
         if permit is not None:
             permit._leave_block()
+
+    def _has_let_go(self, key: int) -> bool:
+        permit = self._entered.get(key)
+        return permit is None or not permit._live
 
     def _describe(self) -> str:
         if self._closed:

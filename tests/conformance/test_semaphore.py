@@ -22,7 +22,7 @@ from asynclocks import (
     WouldBlock,
 )
 from tests.conformance.line import Cancel, Line, both_cancels
-from tests.support import settle
+from tests.support import settle, spawn
 
 
 @pytest.mark.parametrize("permits", [0, 1, 63, 64, 65, 1000])
@@ -674,6 +674,28 @@ async def test_an_exit_in_another_task_releases_all_the_same() -> None:
         assert semaphore.available_permits == 0
     assert semaphore.available_permits == 1
     await stack.aclose()
+    assert semaphore.available_permits == 2
+
+
+async def test_an_exit_in_another_task_releases_though_somebody_let_go_early_before() -> None:
+    """It is not taken for the exit of the block whose permit is back already."""
+    semaphore = Semaphore(2)
+    stack = AsyncExitStack()
+
+    async def release_early() -> None:
+        async with semaphore as permit:
+            permit.release()
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        early = spawn(tasks, release_early)
+        await settle()
+        spawn(tasks, stack.enter_async_context, semaphore)
+        await settle()
+        assert semaphore.available_permits == 1
+        await stack.aclose()
+        assert semaphore.available_permits == 2
+        early.cancel()
     assert semaphore.available_permits == 2
 
 
