@@ -65,6 +65,7 @@ class _RwGuard(LooseGuard, Generic[T]):
         value: T = hold.synchronizer._value
         return value
 
+    @uninterrupted
     def _become(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
         """Another kind of guard, for the same task, with nobody in between."""
         lock: RwLock[T] = self._hold.synchronizer
@@ -142,6 +143,7 @@ class UpgradableReadGuard(_RwGuard[T]):
         """
         return Acquisition(self._hold.synchronizer, "upgrade()", self._upgrade)
 
+    @uninterrupted
     def try_upgrade(self) -> WriteGuard[T]:
         """Upgrade now.
 
@@ -161,6 +163,7 @@ class UpgradableReadGuard(_RwGuard[T]):
         """Go on as a plain reader. Consumes this guard."""
         return self._become(LooseReadGuard, READ)
 
+    @uninterrupted
     async def _upgrade(self) -> WriteGuard[T]:
         hold = self._hold
         lock: RwLock[T] = hold.synchronizer
@@ -230,6 +233,7 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
             raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
         self._take = None
 
+    @uninterrupted
     async def _await(self) -> Any:
         return type(self)._loose(await self._lock._acquire(self._mode, tracked=self._tracked))
 

@@ -12,6 +12,7 @@ from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
 from asynclocks._synchronizer import WITHDRAWN, Ticket, being_closed, weakly
 from asynclocks.backends import native, running, running_task, task_name, whose_turn
+from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
@@ -203,6 +204,7 @@ class Mutex(FreeMutex, Generic[T]):
         """`lock` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
         return Acquisition(self, "lock_owned()", partial(self._lock_loose, tracked=False))
 
+    @uninterrupted
     def try_lock(self) -> MutexGuard[T]:
         """Take the mutex now, from any thread, with or without a loop.
 
@@ -229,6 +231,7 @@ class Mutex(FreeMutex, Generic[T]):
         with self.try_lock() as guard:
             return guard.value
 
+    @uninterrupted
     async def acquire(self) -> bool:
         """Wait for the mutex as ``asyncio.Lock`` spells it; `release` gives it back. Always True.
 
@@ -243,6 +246,7 @@ class Mutex(FreeMutex, Generic[T]):
         self._held = _SPELLED
         return True
 
+    @uninterrupted
     def acquire_nowait(self) -> None:
         """`acquire` without waiting.
 
@@ -252,6 +256,7 @@ class Mutex(FreeMutex, Generic[T]):
         self._take_now()
         self._held = _SPELLED
 
+    @uninterrupted
     def release(self) -> None:
         """Give back what `acquire` took, from any task.
 
@@ -307,6 +312,7 @@ class Mutex(FreeMutex, Generic[T]):
             raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
         return hold
 
+    @uninterrupted
     async def _lock_loose(self, tracked: bool) -> MutexGuard[T]:
         return LooseMutexGuard(await self._acquire(tracked=tracked))
 

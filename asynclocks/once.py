@@ -19,6 +19,7 @@ from asynclocks import backends
 from asynclocks._places import PlacingSynchronizer
 from asynclocks._synchronizer import GRANTED, Ticket
 from asynclocks.backends import task_name
+from asynclocks.backends._seam import interruptible, uninterrupted
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
 T = TypeVar("T")
@@ -172,14 +173,13 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         """How far it is, and how many wait."""
         return OnceCellStatistics(self.initialized(), self._initializer is not None, self._waiting)
 
+    @uninterrupted
     async def _initialize(self, init: Callable[[], Any]) -> T:
         ticket = await self._acquire(INITIALIZE)
         if ticket.request is not INITIALIZE:
             return cast(T, ticket.request)
         try:
-            value = init()
-            if isawaitable(value):
-                value = await value
+            value = await _make(init)
         except BaseException as error:
             self._abandon(ticket, error)
             raise
@@ -259,6 +259,12 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
 
 
 OnceLock = OnceCell  # std's name for it
+
+
+@interruptible
+async def _make(init: Callable[[], Any]) -> Any:
+    value = init()
+    return await value if isawaitable(value) else value
 
 
 def _refuse_awaitable(value: Any, cell: object) -> None:

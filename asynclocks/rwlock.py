@@ -34,6 +34,7 @@ from asynclocks._rw_guards import (
 )
 from asynclocks._synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
 from asynclocks.backends import running_task
+from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import GuardReleasedError, TryLockError
 
 __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
@@ -169,6 +170,7 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         """Who holds it, and how many wait for what."""
         return self._transact(self._count, None)
 
+    @uninterrupted
     def _take_now(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
         task = running_task()
         hold = self._acquire_now(mode, None if task is None else weakly(task))

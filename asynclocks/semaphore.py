@@ -16,7 +16,7 @@ from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
 from asynclocks.backends import native, running, running_task
-from asynclocks.backends._seam import LoopBackend
+from asynclocks.backends._seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
 TOKEN = None  # one free permit; that it is in the list is all that matters
@@ -60,6 +60,7 @@ class Permit(Guard):
         self._check_live()
         self._live = False
 
+    @uninterrupted
     def split(self, permits: int) -> Permit:
         """Make over some of the permits to a new Permit.
 
@@ -81,6 +82,7 @@ class Permit(Guard):
             parts.append(part)
         return part
 
+    @uninterrupted
     def merge(self, other: Permit) -> None:
         """Take over another permit of the same semaphore. Consumes `other`.
 
@@ -197,6 +199,7 @@ class Semaphore(QueuedSynchronizer):
         # here may keep alive a task that its closed loop let go of.)
         self._entered: dict[int, Permit] = {}
 
+    @uninterrupted
     async def __aenter__(self) -> Permit:
         try:
             task = backends.hint()
@@ -220,6 +223,7 @@ class Semaphore(QueuedSynchronizer):
         await self._take(1, task)
         return self._enter(task)
 
+    @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         try:
             task = backends.task_here()
@@ -244,6 +248,7 @@ class Semaphore(QueuedSynchronizer):
         permits = _checked(permits, "acquire()")
         return Acquisition(self, f"acquire({permits})", partial(self._acquire_loose, permits))
 
+    @uninterrupted
     def try_acquire(self, permits: int = 1) -> Permit:
         """Take `permits` permits now, from any thread, with or without a loop.
 
@@ -300,6 +305,7 @@ class Semaphore(QueuedSynchronizer):
         """What is available, and how many wait."""
         return SemaphoreStatistics(self.available_permits, self._waiting, self._closed)
 
+    @uninterrupted
     async def _acquire_loose(self, permits: int) -> Permit:
         return self._permit_of(await self._take(permits))
 

@@ -75,6 +75,15 @@ def uninterrupted(function: F) -> F:
     return function
 
 
+interruptible_functions: list[Callable[..., Any]] = []
+
+
+def interruptible(function: F) -> F:
+    """Mark a function that runs code of the user's in the middle of an `uninterrupted` one: there it may come."""
+    interruptible_functions.append(function)
+    return function
+
+
 class State(Enum):
     """Where a ticket stands. It leaves QUEUED once, and only under its synchronizer's internal lock."""
 
@@ -104,7 +113,7 @@ class Ticket:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """It was admitted and will not park: lead to no loop from now on, the lock would keep that loop's tasks alive."""
+        """It will not park: lead to no loop any more, or the lock that keeps it would keep that loop's tasks."""
 
 
 class ParkerTicket(Ticket):

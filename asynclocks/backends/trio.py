@@ -12,12 +12,13 @@ from trio.lowlevel import (
     cancel_shielded_checkpoint,
     current_task,
     current_trio_token,
+    disable_ki_protection,
     enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
 )
 
-from asynclocks.backends._seam import LoopBackend, Ticket, uninterrupted_functions
+from asynclocks.backends._seam import LoopBackend, Ticket, interruptible_functions, uninterrupted_functions
 
 
 class TrioParker(Ticket):
@@ -92,6 +93,8 @@ class TrioBackend(LoopBackend):
         super().__init__()
         for function in uninterrupted_functions:
             enable_ki_protection(function)
+        for function in interruptible_functions:
+            disable_ki_protection(function)
 
     def task_name(self, task: Any) -> str:
         return str(task.name)

@@ -848,7 +848,7 @@ async def in_an_initializer(cell: OnceCell[None], then: Callable[[], Awaitable[N
 
 
 # closed loop: A holds `first`, parked for `second`      thread: holds `second`
-#                                                        releases: A is skipped
+#                                                        lets go: A is skipped
 # A's coroutine is collected: `first` is free
 @pytest.mark.parametrize(
     ("make", "hold", "is_held"),

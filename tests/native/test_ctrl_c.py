@@ -1,0 +1,189 @@
+"""Ctrl-C on trio: wherever in the library it strikes, nothing is held that nobody can give back."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+
+import asynclocks
+from asynclocks import Mutex, OnceCell, RwLock, Semaphore
+
+HERE = str(Path(asynclocks.__file__).parent)
+BELOW = ("_synchronizer.py", "backends")  # one for all: their every step, for every primitive, would take minutes
+
+
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()  # or each of the many collections would look at all that pytest has
+    yield
+    gc.unfreeze()
+
+
+class Striking:
+    """Lets Ctrl-C strike before the `step`-th instruction that the library runs in `with`."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # 3.12 makes ready for it only when tracing begins
+        sys.settrace(self._trace)
+
+    def __exit__(self, *exc: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        path = frame.f_code.co_filename
+        if not path.startswith(HERE) or any(part in path for part in BELOW):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return self._trace
+
+
+async def mutex_block(mutex: Mutex[None]) -> None:
+    async with mutex as guard:
+        guard.map(id)
+
+
+async def mutex_lock(mutex: Mutex[None]) -> None:
+    with await mutex.lock() as guard:
+        guard.map(id)
+
+
+async def mutex_try_lock(mutex: Mutex[None]) -> None:
+    with mutex.try_lock():
+        pass
+
+
+async def mutex_acquire(mutex: Mutex[None]) -> None:
+    await mutex.acquire()
+    mutex.release()
+    mutex.acquire_nowait()
+    mutex.release()
+
+
+async def semaphore_block(semaphore: Semaphore) -> None:
+    async with semaphore as permit:
+        permit.split(1)
+
+
+async def semaphore_acquire(semaphore: Semaphore) -> None:
+    with await semaphore.acquire(2) as permit:
+        permit.merge(permit.split(1))
+
+
+async def semaphore_try_acquire(semaphore: Semaphore) -> None:
+    with semaphore.try_acquire(2):
+        pass
+
+
+async def rwlock_blocks(lock: RwLock[None]) -> None:
+    async with lock.upgradable_read() as reading, reading.upgrade() as writing:
+        writing.downgrade()
+
+
+async def rwlock_guards(lock: RwLock[None]) -> None:
+    with await lock.write() as writing, writing.downgrade_to_upgradable() as reading:
+        reading.try_upgrade().map(id)
+
+
+async def rwlock_try(lock: RwLock[None]) -> None:
+    with lock.try_write():
+        pass
+
+
+async def once(cell: OnceCell[int]) -> None:
+    async def init() -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    await cell.get_or_init(init)
+
+
+def mutex_is_free(mutex: Mutex[None]) -> bool:
+    return not mutex.locked()
+
+
+def semaphore_is_whole(semaphore: Semaphore) -> bool:
+    return semaphore.available_permits == 2
+
+
+def rwlock_is_free(lock: RwLock[None]) -> bool:
+    lock.try_write().release()
+    return True
+
+
+def once_is_left(cell: OnceCell[int]) -> bool:
+    return not cell.statistics().initializing
+
+
+MUTEX = (Mutex, mutex_is_free)
+SEMAPHORE = (lambda: Semaphore(2), semaphore_is_whole)
+RWLOCK = (RwLock, rwlock_is_free)
+WORKS = {
+    mutex_block: MUTEX,
+    mutex_lock: MUTEX,
+    mutex_try_lock: MUTEX,
+    mutex_acquire: MUTEX,
+    semaphore_block: SEMAPHORE,
+    semaphore_acquire: SEMAPHORE,
+    semaphore_try_acquire: SEMAPHORE,
+    rwlock_blocks: RWLOCK,
+    rwlock_guards: RWLOCK,
+    rwlock_try: RWLOCK,
+    once: (OnceCell, once_is_left),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # what an interrupted task had in hand is dropped, and says so
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+def test_ctrl_c_at_any_instruction_loses_nothing(work: Callable[[Any], Awaitable[None]], own_garbage: None) -> None:
+    """It comes later, or what was taken is given back."""
+    make, is_free = WORKS[work]
+    step, left = 0, 0
+    while left <= 0:  # until the work was done before the strike
+        primitive: Any = make()
+        step += 1
+        striking = Striking(step)
+
+        async def main(primitive: Any = primitive, striking: Striking = striking) -> None:
+            with striking:
+                await work(primitive)
+
+        with suppress(KeyboardInterrupt):
+            trio.run(main)
+        left = striking.left
+        gc.collect()
+        assert is_free(primitive), f"it struck before instruction {step}"
+    assert step > 20
+
+
+def test_ctrl_c_reaches_an_initializer() -> None:
+    """The user's own code is no part of the library's."""
+    cell: OnceCell[int] = OnceCell()
+    went_on = []
+
+    def init() -> int:
+        signal.raise_signal(signal.SIGINT)
+        went_on.append(True)
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(cell.get_or_init, init)
+    assert not went_on
+    assert once_is_left(cell)
