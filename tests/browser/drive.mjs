@@ -36,7 +36,7 @@ async function run(browser, url, { place, ...job }) {
     setTimeout(late, order.limit * 1000);
   });
   await tab.exposeFunction("say", say);
-  await tab.goto(url + page);
+  await tab.goto(url + page, { timeout: order.limit * 1000 });
   const running = tab.evaluate(
     async ([place, job]) => (await import("/repo/tests/browser/place.mjs")).places[place](job, window.say),
     [place, { ...job, columns: order.columns }],
@@ -52,7 +52,11 @@ async function run(browser, url, { place, ...job }) {
 const server = createServer(serve);
 await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
 const { chromium } = await import(pathToFileURL(join(order.bed, "node_modules/playwright-core/index.mjs")));
-const browser = await chromium.launch({ executablePath: order.chromium, args: ["--disable-gpu", "--disable-quic", ...quiet] });
+const browser = await chromium.launch({
+  executablePath: order.chromium,
+  args: ["--disable-gpu", "--disable-quic", ...quiet],
+  timeout: order.limit * 1000, // a busy machine may take more than playwright's half minute
+});
 const codes = [];
 const summary = [];
 for (const job of order.runs) {
