@@ -1,8 +1,8 @@
 """CachedToken: a value with an expiry, fetched by one caller at a time for all who need it.
 
-A flight is one fetch and those who wait for it: a `OnceCell` of its outcome. The cell lets one caller fetch, hands
-the fetch on when that caller is cancelled, and tells everybody. A failure is an outcome too, so it is shared.
-`set` and `clear` take the flight off the token: it still answers its callers, and is not kept.
+A flight is one fetch and those who wait for it: a `ConcurrentMap` of one key, whose single flight lets one caller
+fetch, hands the fetch on when that caller is cancelled, and tells everybody what came of it, a failure too. `set`
+and `clear` take the flight off the token: it still answers its callers, and is not kept.
 
 Nothing is remembered of an earlier verdict: validity is judged by `clock` at each call. So after the process slept,
 or the clock jumped forward, the value is fetched anew; if the clock jumps back, the value is used for longer, until
@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from threading import RLock
-from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 
+from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.once import OnceCell
+
+KEY = "value"  # of a flight's only entry
 
 T = TypeVar("T")
 
@@ -32,23 +35,9 @@ class _Value(Generic[T]):
     expires_at: float | None
 
 
-@attrs.frozen(eq=False)
-class _Failure:
-    """One exception for all who waited; each gets a traceback of its own, as a Future's callers do."""
-
-    error: Exception
-    traceback: TracebackType | None
-
-    def throw(self) -> NoReturn:
-        try:
-            raise self.error.with_traceback(self.traceback)
-        finally:
-            del self  # or the traceback refers to this frame, and the frame to it
-
-
 @attrs.define(eq=False)
 class _Flight(Generic[T]):
-    outcome: OnceCell[_Value[T] | _Failure] = attrs.field(factory=OnceCell, repr=False)
+    outcome: ConcurrentMap[str, _Value[T]] = attrs.field(factory=ConcurrentMap, repr=False)
     overruled: bool = False  # by set()
 
 
@@ -140,14 +129,17 @@ class CachedToken(Generic[T]):
 
     async def _get_fetched(self) -> T:
         flight = self._board()
-        outcome = await flight.outcome.get_or_init(lambda: self._fly(flight))
-        if flight.overruled:
-            current = self._current
-            if current is not None and self._valid(current, self._buffer):
-                return current.cell.get()
-        if isinstance(outcome, _Failure):
-            outcome.throw()
-        return outcome.cell.get()
+        value: _Value[T] | None
+        try:
+            value = await flight.outcome.get_or_insert_with(KEY, partial(self._fly, flight))
+        except Exception:
+            value = self._valid_now() if flight.overruled else None
+            if value is None:
+                raise
+        else:
+            if flight.overruled:
+                value = self._valid_now() or value
+        return value.cell.get()
 
     def _board(self) -> _Flight[T]:
         with self._lock:
@@ -156,22 +148,23 @@ class CachedToken(Generic[T]):
                 flight = self._flight = _Flight()
             return flight
 
-    async def _fly(self, flight: _Flight[T]) -> _Value[T] | _Failure:
-        """Fetch; what is no Exception is a cancellation, and the cell has the next one fetch.
+    async def _fly(self, flight: _Flight[T]) -> _Value[T]:
+        """Fetch; what is no Exception is a cancellation, and the map has the next one fetch.
 
         There may be a valid value by now: set() came and then the first one who fetched was cancelled, or another
         thread's fetch landed between our look and our boarding.
         """
         kept: _Value[T] | None = None
         try:
-            outcome: _Value[T] | _Failure | None = self._current
-            if not isinstance(outcome, _Value) or not self._valid(outcome, self._buffer):
-                outcome = _arrived(await self._fetch())
-                kept = outcome if self._valid(outcome, self._buffer) else None
-        except Exception as error:  # noqa: BLE001 - whatever it is, everybody who waits gets it
-            outcome = _Failure(error, error.__traceback__)
+            value = self._valid_now()
+            if value is None:
+                value = _arrived(await self._fetch())
+                kept = value if self._valid(value, self._buffer) else None
+        except Exception:
+            self._land(flight, None)
+            raise
         self._land(flight, kept)
-        return outcome
+        return value
 
     def _land(self, flight: _Flight[T], kept: _Value[T] | None) -> None:
         old = self._current  # the last reference goes outside the lock
@@ -189,6 +182,10 @@ class CachedToken(Generic[T]):
             if flight is not None:
                 flight.overruled = overrule
         del old, flight
+
+    def _valid_now(self) -> _Value[T] | None:
+        current = self._current
+        return current if current is not None and self._valid(current, self._buffer) else None
 
     def _valid(self, value: _Value[T], buffer: float) -> bool:
         return value.expires_at is None or value.expires_at - self._clock() > buffer

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import lowlevel
 from anyio.abc import TaskGroup
 
 from asynclocks import DeadlockError
 from asynclocks.recipes import CachedToken
-from tests.support import Running, native_cancel, settle, spawn
+from tests.support import Running, native_cancel, no_collector, settle, spawn
 
 SECRET = "ghs_do_not_show"
 NOW = 1_000.0
@@ -121,6 +123,32 @@ async def test_failure_is_shared_and_not_cached() -> None:
     assert [caller.exception for caller in callers] == [server.failure] * 3
     server.failure = None
     assert await token.get() == "t2"
+
+
+class Down(Exception):
+    """Of Python's own making, so that one may refer to it weakly."""
+
+
+async def test_failure_is_gone_when_its_callers_have_seen_it() -> None:
+    """It refers to no frame that refers to it, so it need not wait for the collector."""
+
+    async def fetch() -> tuple[str, None]:
+        await lowlevel.checkpoint()
+        raise Down
+
+    async def fail() -> None:
+        try:
+            await token.get()
+        except Down as error:
+            seen.add(error)
+
+    seen: weakref.WeakSet[Down] = weakref.WeakSet()
+    token = CachedToken(fetch)
+    with no_collector():
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                spawn(group, fail)
+        assert len(seen) == 0
 
 
 @pytest.mark.parametrize("cancel", [native_cancel, lambda running: running.cancel()])
@@ -334,7 +362,7 @@ async def test_bad_answer_of_fetch_is_refused_without_showing_it(answer: object)
     token: CachedToken[str] = CachedToken(fetch)
     with pytest.raises(TypeError) as caught:
         await token.get()
-    assert SECRET not in shown_with_locals(caught.value, of="cached_token.py")
+    assert SECRET not in shown_with_locals(caught.value)
 
 
 def test_bad_expiry_is_refused_and_changes_nothing() -> None:
@@ -366,14 +394,14 @@ async def test_failing_fetch_shows_no_older_secret_even_with_locals() -> None:
     token.set(SECRET, NOW)
     caught = await failure_of(token.get)
     assert "down" in str(caught)
-    assert SECRET not in shown_with_locals(caught, of="cached_token.py")
+    assert SECRET not in shown_with_locals(caught)
 
 
-def shown_with_locals(error: BaseException, *, of: str) -> str:
-    """What the most talkative tool shows of an error: message, traceback, and the variables of this file's frames."""
+def shown_with_locals(error: BaseException) -> str:
+    """What the most talkative tool shows of an error: message, traceback, and the variables of the library's frames."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [frame for frame in shown.stack if Path(frame.filename).name == of]
-    assert any(frame.locals for frame in frames)
+    frames = [frame for frame in shown.stack if frame.filename != __file__]
+    assert any(Path(frame.filename).name == "cached_token.py" for frame in frames)
     return "".join([*shown.format_exception_only(), *(str(frame.locals) for frame in frames)])
 
 

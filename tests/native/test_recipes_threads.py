@@ -34,6 +34,20 @@ def test_default_is_built_once_by_many_threads() -> None:
     assert len(built) == 1
 
 
+def test_each_instance_is_replaced_once(switching: None) -> None:
+    client = Global(lambda: -1)
+    together = threading.Barrier(THREADS)
+
+    def use(first: int) -> list[int | None]:
+        together.wait()
+        return [client.initialise(value) for value in range(first, first + 100)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        replaced = [value for values in pool.map(use, range(0, 100 * THREADS, 100)) for value in values]
+    assert replaced.count(None) == 1
+    assert {*replaced, client.instance()} - {None} == set(range(100 * THREADS))
+
+
 def test_loops_of_many_threads_share_one_fetch() -> None:
     together = threading.Barrier(THREADS)
     fetches: list[str] = []
