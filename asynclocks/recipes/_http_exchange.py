@@ -18,7 +18,7 @@ from asynclocks.recipes._stored import AnyStorage, Header, StoredResponse, Valid
 R = TypeVar("R")
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Head:
     """A response without its body.
 
@@ -75,7 +75,7 @@ class Recording:
         self._writer = None
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Passed:
     """Answer with the server's response as it is, telling `recording` of its body, if there is one."""
 
@@ -83,7 +83,7 @@ class Passed:
     recording: Recording | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Revalidated:
     """Answer with what is stored, which the server confirmed in `response`, a 304."""
 
@@ -103,7 +103,7 @@ async def exchange(
     return await _Exchange(client, storage, key).run(sent)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Exchange(Generic[R]):
     """A request that the cache has a part in."""
 
@@ -120,7 +120,8 @@ class _Exchange(Generic[R]):
                 return Revalidated(response, answer)
             response = await self.client.send(None)  # it is gone, or another: now without a condition
             head = self.client.head(response)
-        return Passed(response, await self.recording(response, head))
+        validator = rules.storable(head.status, head.fields) if head.sound else None
+        return Passed(response, None if validator is None else await self.recording(validator, response, head))
 
     async def confirmed(self, sent: Validator, response: R, head: Head) -> StoredResponse | None:
         stored: StoredResponse | None = await self.or_abandon(response, partial(self.storage.load, self.key))
@@ -147,10 +148,7 @@ class _Exchange(Generic[R]):
             await _settled(writer.write(answer.body))
             await _settled(writer.finish())
 
-    async def recording(self, response: R, head: Head) -> Recording | None:
-        validator = rules.storable(head.status, head.fields) if head.sound else None
-        if validator is None:
-            return None
+    async def recording(self, validator: Validator, response: R, head: Head) -> Recording:
         kept = rules.to_store(head.headers, head.fields)
         begin = partial(self.storage.writer, self.key, validator, head.status, kept)
         writer = await self.or_abandon(response, begin)

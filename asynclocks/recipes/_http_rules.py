@@ -137,18 +137,23 @@ def storable(status: int, headers: Fields) -> Validator | None:
     """
     if status != 200 or "no-store" in directives(headers) or _varies_beyond_key(headers):
         return None
-    if "content-range" in headers or len(set(headers.get("content-length", ()))) > 1:
-        return None
-    return validator_of(headers)
+    in_doubt = "content-length" in headers and _only(headers, "content-length") is None
+    return None if in_doubt or "content-range" in headers else validator_of(headers)
 
 
 def validator_of(headers: Fields) -> Validator | None:
     """The one ETag, and the Last-Modified if it is a date. None if there is neither."""
-    etags = set(headers.get("etag", ()))
-    etag = etags.pop() if len(etags) == 1 else None
-    dates = [value for value in headers.get("last-modified", ()) if _is_date(value)]
-    last_modified = dates[0] if len(dates) == 1 else None
-    return Validator(etag or None, last_modified) if etag or last_modified else None
+    etag = _only(headers, "etag")
+    date = _only(headers, "last-modified")
+    if date is not None and not _is_date(date):
+        date = None
+    return None if etag is None and date is None else Validator(etag, date)
+
+
+def _only(headers: Fields, wanted: str) -> str | None:
+    """The value of a header that has one, if repeated the same; None if it is absent, empty or in doubt."""
+    values = headers.get(wanted)
+    return values[0] or None if values and values.count(values[0]) == len(values) else None
 
 
 def _is_date(text: str) -> bool:
@@ -160,12 +165,13 @@ def _is_date(text: str) -> bool:
 
 
 def _varies_beyond_key(headers: Fields) -> bool:
-    return any(name == "*" or name in UNSELECTIVE for name in tokens(headers, "vary"))
+    varies = tokens(headers, "vary")
+    return bool(varies) and ("*" in varies or not UNSELECTIVE.isdisjoint(varies))
 
 
 def to_store(headers: Headers, told: Fields) -> tuple[Header, ...]:
     """What of a response's headers is stored: all but what concerns this connection only (§ 3.1)."""
-    left_out = UNSTORED.union(tokens(told, "connection"))
+    left_out = UNSTORED.union(tokens(told, "connection")) if "connection" in told else UNSTORED
     return tuple(header for header in headers if header[0].lower() not in left_out)
 
 
@@ -217,7 +223,8 @@ def declared_length(headers: Fields) -> int | None:
 
 def tokens(headers: Fields, wanted: str) -> list[str]:
     """The members of a list header, in lower case."""
-    return [token.strip().lower() for value in headers.get(wanted, ()) for token in value.split(",") if token.strip()]
+    values = headers.get(wanted)
+    return [] if values is None else [token for token in map(str.strip, ",".join(values).lower().split(",")) if token]
 
 
 def directives(headers: Fields) -> set[str]:

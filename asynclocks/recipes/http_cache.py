@@ -49,7 +49,7 @@ class CacheStatistics:
     bytes: int
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Entry:
     validator: Validator
     response: StoredResponse
@@ -153,7 +153,7 @@ class _Writer:
         self._status = status
         self._headers = headers
         self._chunks: list[bytes] = []
-        self._size = sum(len(name) + len(value) for name, value in headers)
+        self._size = sum([len(name) + len(value) for name, value in headers])
 
     def write(self, chunk: bytes) -> None:
         self._size += len(chunk)
