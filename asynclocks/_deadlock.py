@@ -101,7 +101,7 @@ def _owners(ticket: Ticket) -> Iterator[Any]:
 def _wait_of(task: Any) -> Ticket | None:
     backend = backend_of(task)
     wait = None if backend is None else backend.waits(task).get(task)
-    return wait if wait is not None and wait.state is State.QUEUED else None
+    return wait if wait is not None and wait.state is State.QUEUED and not wait.gives_up() else None
 
 
 def _in_words(task: Any, cycle: list[tuple[Ticket, Any]]) -> tuple[str, ...]:

@@ -112,6 +112,10 @@ class Ticket:
         """Wake who waits with this ticket. Nobody waits with a bare one."""
         raise NotImplementedError
 
+    def gives_up(self) -> bool:
+        """Is whoever parked with this being cancelled, so that the wait will end by itself?"""
+        return False
+
     def settle(self) -> None:
         """It will not park: lead to no loop any more, or the lock that keeps it would keep that loop's tasks."""
 

@@ -72,6 +72,10 @@ class AsyncioParker(Ticket):
             self._nudge(loop)
         return True
 
+    def gives_up(self) -> bool:
+        future = self._future
+        return future is not None and future.cancelled()
+
     def settle(self) -> None:
         self._future = None
 

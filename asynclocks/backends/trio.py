@@ -22,8 +22,9 @@ from asynclocks.backends._seam import LoopBackend, Ticket, interruptible_functio
 
 
 class TrioParker(Ticket):
-    __slots__ = ("_sleeper", "_token", "_unparked")
+    __slots__ = ("_aborted", "_sleeper", "_token", "_unparked")
 
+    _aborted: bool  # unset until then
     _sleeper: Task | None
 
     def __init__(self) -> None:
@@ -45,7 +46,11 @@ class TrioParker(Ticket):
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._sleeper = None  # whoever unparks now finds nobody to reschedule
+        self._aborted = True
         return Abort.SUCCEEDED
+
+    def gives_up(self) -> bool:
+        return hasattr(self, "_aborted")
 
     def unpark(self) -> bool:
         self._unparked = True

@@ -255,6 +255,27 @@ async def test_a_cancelled_wait_of_the_same_task_closes_no_cycle() -> None:
             pass
 
 
+# a: holds A, waits for B   main: holds B
+# is being cancelled
+#                           waits for A
+@both_cancels
+async def test_a_wait_that_is_being_cancelled_closes_no_cycle(cancel: Cancel) -> None:
+    """It ends by itself, in the same tick or the next."""
+    a, b = Mutex(name="A"), Mutex(name="B")
+
+    async def work() -> None:
+        async with a:
+            await b.lock()
+
+    async with anyio.create_task_group() as tasks, b:
+        running = spawn(tasks, work)
+        await settle()
+        cancel(running)
+        async with a:
+            assert running.cancelled
+    assert not a.locked()
+
+
 @every_wait
 async def test_a_lock_owned_guard_is_not_followed(wait: Callable[[Any], Awaitable[Any]]) -> None:
     """It is meant for another task to release."""
