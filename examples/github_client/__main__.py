@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,6 +41,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.tasks < 1:
         parser.error(f"--tasks {options.tasks}: must be 1 or more")
+    if options.loop == "trio" and find_spec("trio") is None:
+        parser.error("--loop trio: trio is not installed; pip install -r requirements/examples.txt")
     return options
 
 
