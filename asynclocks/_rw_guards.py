@@ -49,12 +49,14 @@ async def _never_called() -> None: ...
 class _RwGuard(LooseGuard, Generic[T]):
     """What the three guards share. Of each there are two kinds: what a block gives (`_Block`), and a loose one.
 
-    A guard keeps the one it was turned into: in a block that one holds though nobody looks at it.
+    A guard keeps the one it was turned into: in a block that one holds though nobody looks at it. Of a long line of
+    them, as in a loop of upgrades and downgrades, the first keeps the last, and nobody those between.
     """
 
     __slots__ = ()
 
     _turned_into: _RwGuard[Any]
+    _first: ref[_RwGuard[Any]]  # of all that were turned into this one; not set on that one itself
 
     @property
     def value(self) -> T:
@@ -72,7 +74,14 @@ class _RwGuard(LooseGuard, Generic[T]):
         hold = lock._transact(lock._change_mode, (self._hold, mode))
         if hold is None:
             self._refuse()
-        self._turned_into = guard = kind(hold)  # type: ignore[misc]  # the subclasses have the slot
+        return self._turn_into(kind(hold))
+
+    def _turn_into(self, guard: G) -> G:
+        self._turned_into = guard  # type: ignore[misc]  # the subclasses have the slots
+        guard._first = getattr(self, "_first", None) or ref(self)
+        first = guard._first()
+        if first is not None and first is not self:
+            first._turned_into, first._hold.request = guard, guard._hold
         return guard
 
 
@@ -177,12 +186,11 @@ class UpgradableReadGuard(_RwGuard[T]):
 
     def _upgraded(self, hold: Ticket) -> WriteGuard[T]:
         hold.request = WRITE  # nothing to go back to any more; and the old hold refers to this one
-        self._turned_into = guard = LooseWriteGuard[T](hold)  # type: ignore[misc]
-        return guard
+        return self._turn_into(LooseWriteGuard[T](hold))
 
 
 class _Loose(_RwGuard[T]):
-    __slots__ = ("__weakref__", "_hold", "_turned_into")
+    __slots__ = ("__weakref__", "_first", "_hold", "_turned_into")
 
     def __init__(self, hold: Ticket) -> None:
         self._hold = hold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -320,6 +321,24 @@ async def test_in_a_block_a_guard_holds_though_nobody_keeps_what_it_was_turned_i
         collect()
         assert lock.statistics().writer
     assert lock.into_inner() == 0
+
+
+async def test_a_block_that_changes_its_guard_again_and_again_keeps_the_last_only() -> None:
+    """However long it runs; and its exit releases that one."""
+    lock = RwLock(0)
+    async with lock.upgradable_read() as guard:
+        reading: UpgradableReadGuard[int] = guard
+        forms: list[weakref.ref[Any]] = []
+        for _ in range(5):
+            writing = await reading.upgrade()
+            writing.value += 1
+            reading = writing.downgrade_to_upgradable()
+            forms += [weakref.ref(writing), weakref.ref(reading)]
+        last = weakref.ref(reading)
+        del writing, reading
+        assert [form() for form in forms[:-1]] == [None] * 9
+        assert not last().released  # type: ignore[union-attr]
+    assert lock.into_inner() == 5
 
 
 async def test_a_project_that_raises_leaves_the_guard_held() -> None:
