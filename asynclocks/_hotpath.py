@@ -61,9 +61,11 @@ class FreeMutex(QueuedSynchronizer):
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         # An exit has no identity. But while no guard was let go early, each one ends the present hold.
-        if self._early is None and self._held is not None:
+        held = self._held
+        if self._early is None and held is not None:
             if self._head is not None:
-                self._hand_over()
+                if not self._hand_over(held):
+                    self._leave()
                 return
             self._held = None
             self._free.append(TOKEN)
@@ -82,12 +84,15 @@ class FreeMutex(QueuedSynchronizer):
         self._hand_on()
 
     @uninterrupted
-    def _hand_over(self) -> None:
-        """Give what is held to the head of the line, in one go, without the token's way round by `_hand_on`."""
+    def _hand_over(self, held: Any) -> bool:
+        """Give what is held to the head of the line, in one go, without the token's way round by `_hand_on`.
+
+        False: somebody released the guard in another thread just now.
+        """
         lock = self._lock
         if lock.acquire(False):
             ticket = self._head
-            if ticket is not None and not self._busy:
+            if ticket is not None and self._held is held and not self._busy:
                 self._busy = True
                 self._owner = ticket.owner
                 self._held = ticket
@@ -104,10 +109,13 @@ class FreeMutex(QueuedSynchronizer):
                     self._wake(self._pass_on([ticket]))
                 if self._deferred:
                     self._catch_up()
-                return
+                return True
             lock.release()
+        if self._held is not held:
+            return False
         self._held = None
         self._put_back()
+        return True
 
     def _admit(self, ticket: Ticket) -> bool:
         if not self._free:

@@ -380,8 +380,7 @@ class Mutex(FreeMutex, Generic[T]):
         if self._held is not guard:
             return isinstance(guard, LooseMutexGuard) and self._give_back(guard._hold)
         if self._head is not None:  # as at the end of its block
-            self._hand_over()
-            return True
+            return self._hand_over(guard)
         self._held = None
         self._free.append(TOKEN)
         if self._head is not None:

@@ -11,12 +11,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 
-from asynclocks import ClosedError, DeadlockError, Mutex, Permit, Semaphore, TryLockError
+from asynclocks import (
+    ClosedError,
+    Condvar,
+    DeadlockError,
+    GuardReleasedError,
+    Mutex,
+    Permit,
+    Semaphore,
+    TryLockError,
+)
 
 
 @pytest.fixture
@@ -620,6 +630,55 @@ def test_an_arrival_that_loses_the_token_to_a_newcomer_is_served_by_it(
     waiting.result(30).release()
     assert len(tokens) == 1
     assert not primitive.locked()
+
+
+class HandingMutex(Mutex[int]):
+    """Somebody does something just before a hold goes to the head of the line."""
+
+    __slots__ = ("interfere",)
+
+    interfere: Callable[[], object]
+
+    def _hand_over(self, held: Any) -> bool:
+        self.interfere()
+        return super()._hand_over(held)
+
+
+async def leave_a_block(mutex: Mutex[int], let_go: Callable[[Any], None]) -> None:
+    async with mutex as guard:
+        let_go(guard)
+
+
+async def wait_with_a_guard(mutex: Mutex[int], let_go: Callable[[Any], None]) -> None:
+    with suppress(GuardReleasedError):
+        async with mutex as guard:
+            let_go(guard)
+            await Condvar().wait(guard)
+
+
+# block's task: leaves, sees the line     thread: releases the guard: the first's
+# hands over what it no longer holds?
+@pytest.mark.parametrize("queue", [1, 2])
+@pytest.mark.parametrize("leave", [leave_a_block, wait_with_a_guard])
+def test_a_guard_released_by_a_thread_as_its_block_ends_is_released_once(
+    leave: Callable[..., Any], queue: int, threads: ThreadPoolExecutor
+) -> None:
+    """Of the two who let go one is first, and only that one has something to give."""
+    mutex = HandingMutex(0)
+    waiting: list[Any] = []
+
+    def let_go(guard: Any) -> None:
+        for number in range(queue):
+            waiting.append(threads.submit(mutex.blocking_lock))
+            wait_until(queued(mutex, number + 1))
+        mutex.interfere = lambda: threads.submit(guard.release).result(30)
+
+    asyncio.run(leave(mutex, let_go))
+    for left in range(queue, 0, -1):
+        assert mutex.statistics().waiting == left - 1
+        waiting.pop(0).result(30).release()
+    assert not mutex.locked()
+    mutex.try_lock().release()
 
 
 # leaver: gives its token back     another leaver
