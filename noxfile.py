@@ -131,6 +131,7 @@ def examples(session: nox.Session) -> None:
     install(session, "examples")
     for example in sorted(HERE.glob("examples/*.py")):
         session.run("python", str(example.relative_to(HERE)))
+    session.run("python", "-m", "tests.pyodide", "--script", "examples/wordcount.py")
     for loop in ("asyncio", "trio", "pyodide"):
         session.run("python", "-m", "examples.github_client", "--loop", loop)
 
