@@ -40,8 +40,12 @@ class Guard:
 
     @property
     def recovered(self) -> bool:
-        """Did the previous holder die without releasing (Cloudflare Workers)? Then the value may be half-changed."""
-        return False
+        """Did the previous holder die without releasing (Cloudflare Workers)? Then the value may be half-changed.
+
+        Said by the guard that was waited for, not by what it is turned into. A `Permit` guards no value and says False.
+        """
+        hold: Ticket | None = getattr(self, "_hold", None)
+        return hold is not None and hold.recovered
 
     def _let_go(self) -> bool:
         """Release; False where there is nothing to release."""

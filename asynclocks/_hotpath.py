@@ -52,10 +52,13 @@ class FreeMutex(QueuedSynchronizer):
             task = None
         if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
             await self._take_elsewhere()
+            hold = None
         else:
-            await self._acquire(task=task)
+            hold = await self._acquire(task=task)
         self._held = guard = self._guard()
         guard._mutex = self
+        if hold is not None and hold.recovered:
+            guard._recovered = True
         return guard
 
     @uninterrupted

@@ -280,6 +280,22 @@ class QueuedSynchronizer:
             ticket.state = WITHDRAWN
             self._retract(ticket)
 
+    def _come_back(self, ticket: Ticket) -> None:
+        """Let in, or queue at the head, a sleeper that was withdrawn because it seemed to be gone.
+
+        Who minds what leaves the middle of the line has marks in it: there it stays where it joined.
+        """
+        if not self._join(ticket) and type(self)._unlink is QueuedSynchronizer._unlink:
+            self._unlink(ticket)
+            ticket.state = QUEUED
+            ticket.after = head = self._head
+            self._head = ticket
+            self._waiting += 1
+            if head is None:
+                self._tail = ticket
+            else:
+                head.before = ticket
+
     def _release(self, ticket: Ticket) -> bool:
         """Give back what was granted. False: it was given back before."""
         if ticket.state is not GRANTED:

@@ -31,9 +31,10 @@ class MutexStatistics:
 class MutexGuard(Guard, Generic[T]):
     """The hold on a Mutex and the way to its value."""
 
-    __slots__ = ("_mutex",)
+    __slots__ = ("_mutex", "_recovered")
 
     _mutex: Mutex[T]
+    _recovered: bool  # unset: no
 
     @property
     def mutex(self) -> Mutex[T]:
@@ -43,6 +44,10 @@ class MutexGuard(Guard, Generic[T]):
     @property
     def released(self) -> bool:
         return self._mutex._held is not self
+
+    @property
+    def recovered(self) -> bool:
+        return getattr(self, "_recovered", False)
 
     @property
     def value(self) -> T:
@@ -89,6 +94,7 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
 
     __slots__ = ("__weakref__", "_became", "_hold")
 
+    recovered = Guard.recovered
     _hold: Ticket
     _became: MutexGuard[T]  # kept, or a block that this guard entered would lose it before its exit
 

@@ -231,7 +231,7 @@ def _no_hint() -> Any:
 def _checked_hint() -> Any:
     # Somebody's own loop may run inside asyncio's.
     if _thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
-        return _asyncio.current_task()
+        return _native_task()
     return None
 
 
@@ -239,13 +239,23 @@ def _resting_hint() -> Any:
     # While others than asyncio run: what it raises where its loop does not run would cost them a tenth of a free lock.
     if _asyncio.running_loop() is None:
         return None
-    _choose_hint(_asyncio.current_task)
-    return _asyncio.current_task()
+    _choose_hint(_native_task)
+    return _native_task()
 
 
+def _adapting_hint() -> Any:
+    # In Pyodide, once: what it runs on is not to be asked by an import.
+    global _native_task
+    _native_task = import_module("asynclocks.backends.webloop").adapt(native)
+    if hint is _adapting_hint:
+        _choose_hint(_native_task)
+    return _native_task()
+
+
+_native_task: Callable[[], Any] = _adapting_hint if IN_PYODIDE else _asyncio.current_task
 # To be called as `backends.hint()`, for they change.
-hint: Callable[[], Any] = _asyncio.current_task
-task_here: Callable[[], Any] = _asyncio.current_task  # `running_task` by the short way; RuntimeError as above
+hint: Callable[[], Any] = _native_task
+task_here: Callable[[], Any] = _native_task  # `running_task` by the short way; RuntimeError as above
 _choosing = allocate_lock()
 
 
@@ -255,7 +265,7 @@ def _choose_hint(other: Callable[[], Any]) -> None:
         # Once asyncio itself was replaced, or somebody's own loop may run inside it, there is no quicker way back.
         if hint is not _no_hint and (hint is not _checked_hint or other is _no_hint):
             hint = other
-            task_here = other if other is _asyncio.current_task else running_task
+            task_here = other if other is _native_task else running_task
 
 
 def whose_turn() -> tuple[LoopBackend, Any]:
@@ -276,7 +286,9 @@ def blocking_parker(what: str) -> Any:
     if IN_PYODIDE:
         webloop = import_module("asynclocks.backends.webloop")
         if webloop.can_block():
-            return webloop.WebloopParker()
+            _native_task()
+            backend: Any = native
+            return backend.blocking_parker()
         raise RuntimeError(f"{what} needs stack switching (pyodide.ffi.can_run_sync()) in Pyodide; await instead")
     loop = _loop_of_this_thread()
     if loop is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from enum import Enum
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 
 @runtime_checkable
@@ -101,12 +101,16 @@ class Ticket:
 
     __slots__ = ("after", "before", "owner", "request", "state", "synchronizer")
 
+    if not TYPE_CHECKING:
+        recovered = False  # of tickets that cannot be; others have a slot
+
     synchronizer: Any
     request: Any  # what it asks for; once the hold was made over to another ticket, that ticket
     owner: Any  # what returns the task when called (a weak reference), or None: untracked
     state: State
     before: Ticket | None
     after: Ticket | None
+    recovered: bool  # did who held it before die without releasing?
 
     def unpark(self) -> bool:
         """Wake who waits with this ticket. Nobody waits with a bare one."""

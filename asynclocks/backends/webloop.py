@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pyodide.ffi import can_run_sync, run_sync
 
-from asynclocks.backends.asyncio import AsyncioBackend, AsyncioParker
+from asynclocks.backends._seam import LoopBackend
+from asynclocks.backends.asyncio import AsyncioBackend, AsyncioParker, current_task
 
 
 class WebloopParker(AsyncioParker):
@@ -40,7 +42,22 @@ class WebloopBackend(AsyncioBackend):
     else:
         parker = WebloopParker
 
+    def blocking_parker(self) -> WebloopParker:
+        return WebloopParker()
+
 
 def can_block() -> bool:
     """Is there stack switching here and now?"""
     return can_run_sync()
+
+
+def adapt(backend: LoopBackend) -> Callable[[], Any]:
+    """Make this backend fit the Pyodide that runs here, which no import may ask; what tells the running task there."""
+    import js
+
+    if str(getattr(getattr(js, "navigator", None), "userAgent", None)) != "Cloudflare-Workers":
+        return current_task
+    from asynclocks.backends import workers
+
+    backend.__class__ = workers.WorkersBackend
+    return workers.hint

@@ -1,0 +1,766 @@
+"""Tasks that die without a word: who is passed over, who keeps its place, what the dead held, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
+from asynclocks.backends import _mortal
+from asynclocks.backends._mortal import PATIENCE, SILENT, MortalParker
+from tests.native.mortal import Place, Requests, in_requests
+from tests.support import settle
+
+pytestmark = pytest.mark.loops("asyncio")
+
+
+class Line:
+    """Requests that take one lock, and what they say."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+        self.got: list[str] = []
+        self.recovered: list[str] = []
+        self.go_on = {name: asyncio.Event() for name in "ABCDE"}
+
+    async def take(self, name: str) -> None:
+        async with self.lock as guard:
+            self.got.append(name)
+            if guard.recovered:
+                self.recovered.append(name)
+            await self.go_on[name].wait()
+
+    async def release(self, name: str) -> None:
+        self.go_on[name].set()
+        await settle()
+
+
+async def handed_over(line: Line) -> None:
+    """Until A has released, and not one step more."""
+    for _ in range(10):
+        if line.lock.statistics().owner == "A":
+            await asyncio.sleep(0)
+    assert line.lock.statistics().owner == "B"
+
+
+async def line_of(requests: Requests, lock: Any, names: str) -> Line:
+    """The first one holds, the others wait."""
+    line = Line(lock)
+    for name in names:
+        await requests.begin(name, line.take(name))
+    assert line.got == [names[0]]
+    return line
+
+
+@in_requests
+async def test_sleeper_is_woken_in_its_own_home(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "AB")
+    requests.home("B").alive = False
+    await line.release("A")
+    assert line.got == ["A"]  # the letter is not read yet
+    requests.home("B").alive = True
+    requests.home("B").read()
+    await settle()
+    assert line.got == ["A", "B"]
+
+
+@in_requests
+async def test_letters_to_one_home_arrive_together(requests: Requests) -> None:
+    lines = [await line_of(requests, Mutex(), "A"), Line(Mutex())]
+    await requests.begin("C", lines[1].take("C"))
+    await requests.begin("B", lines[0].take("B"))
+    await requests.begin("D", lines[1].take("D"), of="B")
+    requests.home("B").alive = False
+    await lines[0].release("A")
+    await lines[1].release("C")
+    assert requests.home("B").did.count("ring") == 1
+    await requests.tick("B", times=1)
+    assert [line.got for line in lines] == [["A", "B"], ["C", "D"]]
+
+
+@in_requests
+async def test_sleepers_of_one_home_wake_each_other_without_letters(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "A")
+    await requests.begin("B", line.take("B"), of="A")
+    await line.release("A")
+    assert line.got == ["A", "B"]
+    assert requests.home("A") is requests.home("B")
+    assert "ring" not in requests.home("A").did
+
+
+@in_requests
+async def test_dead_head_is_passed_over(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABC")
+    requests.kill("B")
+    await requests.tick("C")
+    assert line.lock.statistics().waiting == 1
+    await line.release("A")
+    assert line.got == ["A", "C"]
+
+
+@in_requests
+async def test_grant_to_a_dead_sleeper_goes_on(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABC")
+    requests.kill("B")
+    await line.release("A")
+    await requests.tick("C", times=SILENT - 1)
+    assert line.got == ["A"]
+    await requests.tick("C", times=1)
+    assert line.got == ["A", "C"]
+    assert line.recovered == []  # B never had it
+
+
+@in_requests
+async def test_sleeper_with_a_revoked_grant_goes_back_to_the_head(requests: Requests) -> None:
+    """B was silent when its turn came, and lives."""
+    line = await line_of(requests, Mutex(), "ABCD")
+    requests.kill("B")
+    await line.release("A")
+    await requests.tick("C", "D")
+    assert line.got == ["A", "C"]
+    await requests.tick("B", times=1)
+    await line.release("C")
+    assert line.got == ["A", "C", "B"]
+    await line.release("B")
+    assert line.got == ["A", "C", "B", "D"]
+
+
+@in_requests
+async def test_sleeper_that_was_passed_over_is_let_in_at_once_if_nobody_is_in(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABC")
+    requests.kill("B")
+    await requests.tick("C")
+    await line.release("A")
+    await line.release("C")
+    await requests.tick("B", times=1)
+    assert line.got == ["A", "C", "B"]
+
+
+@in_requests
+async def test_sleeper_with_a_revoked_grant_whose_wake_arrives_late_waits_again(requests: Requests) -> None:
+    """The letter of the grant that was taken back means nothing any more; the next one does."""
+    line = await line_of(requests, Mutex(), "ABC")
+    requests.kill("B")
+    await line.release("A")
+    await requests.tick("C")
+    requests.home("B").alive = True
+    requests.home("B").read()
+    await settle()
+    assert line.got == ["A", "C"]
+    await line.release("C")
+    assert line.got == ["A", "C", "B"]
+
+
+@in_requests
+async def test_sleeper_that_lives_but_is_slow_keeps_its_place(requests: Requests) -> None:
+    """Whoever ticks less often than others, but does, is no dead one."""
+    line = await line_of(requests, Mutex(), "ABC")
+    for _ in range(3):
+        await requests.tick("C", times=SILENT - 1)
+        await requests.tick("B", times=1)
+    await line.release("A")
+    assert line.got == ["A", "B"]
+
+
+@in_requests
+async def test_silence_of_all_is_nobodys_death(requests: Requests) -> None:
+    """A long computation stops everybody's ticks."""
+    line = await line_of(requests, Mutex(), "ABC")
+    await requests.tick("B", "C", times=1)
+    await line.release("A")
+    assert line.got == ["A", "B"]
+
+
+@in_requests
+async def test_the_living_are_served_in_their_order(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABCDE")
+    requests.kill("B", "D")
+    await requests.tick("C", "E")
+    for name in "AC":
+        await line.release(name)
+    assert line.got == ["A", "C", "E"]
+
+
+@in_requests
+async def test_two_of_a_home_that_lives_after_all_keep_their_order(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABD")
+    await requests.begin("C", line.take("C"), of="B")
+    await requests.tick("D")
+    assert line.lock.statistics().waiting == 1
+    await requests.tick("B", times=1)
+    for name in "ABC":
+        await line.release(name)
+    assert line.got == ["A", "B", "C", "D"]
+
+
+@in_requests
+async def test_grant_passes_the_second_sleeper_of_a_lost_home_at_once(requests: Requests) -> None:
+    """B was granted, its neighbour C is next in line, both are gone: D."""
+    line = await line_of(requests, Mutex(), "AB")
+    await requests.begin("C", line.take("C"), of="B")
+    await requests.begin("D", line.take("D"))
+    requests.kill("B")
+    await line.release("A")
+    await requests.tick("D")
+    assert line.got == ["A", "D"]
+
+
+@in_requests
+async def test_cancelled_sleeper_that_was_passed_over_leaves_for_good(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "AC")
+    waiter = await requests.begin("B", line.take("B"))
+    await requests.tick("C")
+    waiter.cancel()
+    await settle()
+    assert waiter.cancelled()
+    await line.release("A")
+    await line.release("C")
+    assert (line.got, line.lock.locked()) == (["A", "C"], False)
+
+
+@in_requests
+async def test_sleeper_in_a_line_with_marks_stays_where_it_joins_again(requests: Requests) -> None:
+    """A OnceCell's line has those that make the value before those that only wait for it."""
+    cell: OnceCell[str] = OnceCell()
+    made = asyncio.Event()
+
+    async def make() -> str:
+        await made.wait()
+        raise LookupError
+
+    await requests.begin("A", cell.get_or_init(make))
+    waiting = await requests.begin("B", cell.wait())
+    other = await requests.begin("C", cell.get_or_init(lambda: "value"))
+    await requests.tick("C")
+    await requests.tick("B", times=1)
+    made.set()
+    await settle()
+    assert [waiting.result(), other.result()] == ["value"] * 2
+
+
+@in_requests
+async def test_dead_holder_is_buried_and_the_next_guard_says_recovered(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABC")
+    requests.kill("A")
+    await requests.tick("B", "C", times=SILENT)
+    assert line.got == ["A"]
+    await requests.tick("B", "C", times=1)
+    assert (line.got, line.recovered) == (["A", "B"], ["B"])
+    await line.release("B")
+    assert (line.got, line.recovered) == (["A", "B", "C"], ["B"])
+
+
+@pytest.mark.parametrize("lock", [RwLock().write, lambda: Mutex().lock], ids=["rwlock", "mutex"])
+@in_requests
+async def test_guard_of_every_kind_says_recovered(requests: Requests, lock: Any) -> None:
+    lock = lock() if lock.__name__ == "<lambda>" else lock
+    said = {}
+
+    async def take(name: str) -> None:
+        async with lock() as guard:
+            said[name] = guard.recovered
+            await asyncio.Event().wait()
+
+    await requests.begin("A", take("A"))
+    await requests.begin("B", take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert said == {"A": False, "B": True}
+
+
+@in_requests
+async def test_holder_that_answers_is_left_alone(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "AB")
+    await requests.tick("B", times=3 * SILENT)
+    assert line.got == ["A"]
+    assert requests.home("A").did.count("ring") == 3 * SILENT
+
+
+@in_requests
+async def test_dead_holder_that_waits_itself_is_buried(requests: Requests) -> None:
+    first, second = Mutex(), Mutex()
+    other = await line_of(requests, second, "B")
+
+    async def take_both() -> None:
+        async with first, second:
+            pass
+
+    await requests.begin("A", take_both())
+    line = Line(first)
+    await requests.begin("C", line.take("C"))
+    requests.kill("A")
+    await requests.tick("C", times=SILENT)
+    assert (line.got, line.recovered) == (["C"], ["C"])
+    assert second.statistics().waiting == 0
+    await other.release("B")
+    assert not second.locked()
+
+
+@in_requests
+async def test_anybody_silent_may_hold_a_permit(requests: Requests) -> None:
+    """A semaphore cannot say who does. Who slept gets more time than who did not."""
+    line = await line_of(requests, Semaphore(1), "ABC")
+    requests.kill("A", "B")
+    await requests.tick("C", times=SILENT)
+    assert line.lock.statistics().waiting == 1
+    assert line.got == ["A"]
+    await requests.tick("C", times=1)
+    assert line.got == ["A", "C"]
+    await line.release("C")
+    assert line.lock.available_permits == 1
+
+
+@in_requests
+async def test_slow_sleeper_is_not_buried_for_a_permit(requests: Requests) -> None:
+    line = await line_of(requests, Semaphore(1), "ABC")
+    await requests.tick("C", times=SILENT + 1)
+    await requests.tick("B", times=1)
+    await line.release("A")
+    assert line.got == ["A", "B"]
+
+
+@in_requests
+async def test_who_waits_for_a_condition_has_the_silent_buried(requests: Requests) -> None:
+    """Nobody can say who would notify."""
+    line = await line_of(requests, Mutex(), "A")
+    mutex, condvar = Mutex(), Condvar()
+
+    async def wait() -> None:
+        async with mutex as guard:
+            await condvar.wait(guard)
+
+    await requests.begin("B", wait())
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert not line.lock.locked()
+
+
+@in_requests
+async def test_holder_that_died_before_it_opened_is_buried(requests: Requests) -> None:
+    """It took something, and its very next step never came."""
+    line = Line(Mutex())
+    waiter = Line(line.lock)
+
+    async def take() -> None:
+        requests.watch.dwell(asyncio.current_task())
+        requests.kill("A")
+        await line.take("A")
+
+    await requests.begin("A", take())
+    assert line.got == ["A"]
+    assert requests.home("A").did == []
+    await requests.begin("B", waiter.take("B"))
+    await requests.tick("B", times=SILENT + 1)
+    assert waiter.recovered == ["B"]
+
+
+@in_requests
+async def test_what_a_plain_call_took_is_released_with_its_dead_request(requests: Requests) -> None:
+    """Its frames cannot be closed; what a semaphore gave cannot be told."""
+    mutex, semaphore = Mutex(), Semaphore(1)
+
+    async def take() -> None:
+        home = requests.watch.dwell(asyncio.current_task())
+        for primitive, what in [(mutex, None), (semaphore, 1)]:
+            parker = MortalParker(home)
+            home.note_blocking(parker)
+            assert primitive._transact(primitive._join, primitive._fill_in(parker, what, None))
+        home.note_blocking(MortalParker(home))  # it only looked whether it could wait
+        home.note_blocking(MortalParker(home))
+        await asyncio.Event().wait()
+
+    await requests.begin("A", take())
+    line = Line(mutex)
+    await requests.begin("B", line.take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert line.recovered == ["B"]
+    assert semaphore.available_permits == 0
+
+
+@in_requests
+async def test_what_acquire_took_without_a_block_is_released_with_its_dead_holder(requests: Requests) -> None:
+    mutex = Mutex()
+
+    async def acquire() -> None:
+        await mutex.acquire()
+        await asyncio.Event().wait()
+
+    await requests.begin("A", acquire())
+    line = Line(mutex)
+    await requests.begin("B", line.take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert line.recovered == ["B"]
+
+
+@in_requests
+async def test_last_words_of_the_dead_are_reported_and_change_nothing(requests: Requests) -> None:
+    """A `finally` may await, which nobody answers any more, or raise."""
+    mutex = Mutex()
+    said: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+
+    async def take() -> None:
+        async with mutex:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise LookupError("in vain")
+
+    await requests.begin("A", take())
+    line = Line(mutex)
+    await requests.begin("B", line.take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert line.recovered == ["B"]
+    assert [type(error) for error in said] == [RuntimeError, LookupError]
+
+
+@in_requests
+async def test_dead_task_that_will_not_end_is_closed_some_times_and_then_let_be(requests: Requests) -> None:
+    mutex = Mutex()
+    said = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    over = False
+
+    async def take() -> None:
+        async with mutex:
+            while not over:
+                with suppress(GeneratorExit):
+                    await asyncio.Event().wait()
+
+    await requests.begin("A", take())
+    waiter = await requests.begin("B", Line(mutex).take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=3 * SILENT)
+    assert said == ["a task that died with its request ended with an error"] * PATIENCE
+    assert mutex.statistics().owner == "A"
+    over = True
+    waiter.cancel()
+
+
+async def test_dead_task_in_the_middle_of_a_plain_call_cannot_be_closed() -> None:
+    """Its stack was switched out."""
+
+    async def running() -> None:
+        class Switched:
+            _log_destroy_pending = True
+
+            def get_coro(self) -> Any:
+                return here
+
+        _mortal._end(Switched())  # type: ignore[arg-type]
+
+    here = running()
+    await here
+
+
+@in_requests
+async def test_notified_sleepers_of_other_homes_are_not_roused_there(requests: Requests) -> None:
+    """Condvar wakes all of its own loop in one go; not those of another home."""
+    mutex, condvar = Mutex(), Condvar()
+    done = []
+
+    async def wait(name: str) -> None:
+        async with mutex as guard:
+            await condvar.wait(guard)
+            done.append(name)
+
+    async def notify() -> None:
+        async with mutex:
+            condvar.notify_all()
+
+    await requests.begin("A", wait("A"))
+    await requests.begin("B", wait("B"), of="A")
+    await requests.begin("C", wait("C"))
+    requests.kill("C")
+    await requests.begin("D", notify())
+    assert done == ["A", "B"]
+    await requests.tick("C", times=1)
+    assert done == ["A", "B", "C"]
+
+
+@in_requests
+async def test_notified_sleepers_of_the_notifiers_home_are_roused_in_one_go(requests: Requests) -> None:
+    mutex, condvar = Mutex(), Condvar()
+    done = []
+
+    async def wait(name: str) -> None:
+        async with mutex as guard:
+            await condvar.wait(guard)
+            done.append(name)
+
+    async def notify() -> None:
+        async with mutex:
+            condvar.notify_all()
+
+    await requests.begin("A", wait("A"))
+    await requests.begin("B", wait("B"), of="A")
+    await requests.begin("C", notify(), of="A")
+    assert done == ["A", "B"]
+    assert "ring" not in requests.home("A").did
+
+
+@in_requests
+async def test_sleeper_that_was_passed_over_on_its_way_goes_back_to_the_head(requests: Requests) -> None:
+    """B's wake is under way in its own home when that is found silent."""
+    line = await line_of(requests, Mutex(), "A")
+    await requests.begin("B", line.take("B"), of="A")
+    for name in "CD":
+        await requests.begin(name, line.take(name))
+    line.go_on["A"].set()
+    await handed_over(line)
+    other = requests.home("C")
+    for _ in range(SILENT):
+        other.context.run(other.tick)
+    await settle()
+    assert line.got == ["A", "C"]
+    await line.release("C")
+    assert line.got == ["A", "C", "B"]
+
+
+@in_requests
+async def test_sleeper_whose_wake_is_under_way_is_let_in_again_if_nobody_is_in(requests: Requests) -> None:
+    """B is passed over, and heard of, before its step."""
+    line = await line_of(requests, Mutex(), "A")
+    await requests.begin("B", line.take("B"), of="A")
+    go_on = line.go_on["C"]
+    go_on.set()
+    await requests.begin("C", line.take("C"))
+    line.go_on["A"].set()
+    await handed_over(line)
+    for name in ["C"] * SILENT + ["B"]:
+        home = requests.home(name)
+        home.context.run(home.tick)
+    await settle()
+    assert line.got == ["A", "C", "B"]
+
+
+@in_requests
+async def test_enabled_sleeper_of_a_lost_home_stays_where_it_is(requests: Requests) -> None:
+    """Its place in the line is not its parker's."""
+    notify = Notify()
+    notified = notify.notified()
+    notified.enable()
+    line = await line_of(requests, Mutex(), "AC")
+
+    async def wait() -> None:
+        await notified
+
+    waiting = await requests.begin("B", wait())
+    await requests.tick("C")
+    await requests.tick("B", times=1)
+    notify.notify_one()
+    await settle()
+    assert waiting.done()
+    await line.release("A")
+
+
+@in_requests
+async def test_unparked_before_it_sleeps_it_does_not_sleep(requests: Requests) -> None:
+    notify = Notify()
+    notified = notify.notified()
+    notified.enable()
+    notify.notify_one()
+
+    async def wait() -> None:
+        await notified
+
+    assert (await requests.begin("A", wait())).done()
+
+
+# What a home does, and what it leaves behind.
+@in_requests
+async def test_home_is_anchored_once_while_its_tasks_run(requests: Requests) -> None:
+    mutex = Mutex()
+    go_on = asyncio.Event()
+
+    async def take_twice() -> None:
+        async with mutex:
+            await go_on.wait()
+        async with mutex:
+            await asyncio.sleep(0)
+
+    await requests.begin("A", take_twice())
+    assert requests.home("A").did == ["open", "anchor"]
+    go_on.set()
+    await settle()
+    assert requests.home("A").did == ["open", "anchor", "cast off", "close"]
+
+
+@in_requests
+async def test_task_that_ends_at_once_needs_nothing(requests: Requests) -> None:
+    mutex = Mutex()
+
+    async def take_twice() -> None:
+        async with mutex:
+            pass
+        async with mutex:
+            pass
+
+    await requests.begin("A", take_twice())
+    assert requests.home("A").did == []
+
+
+@in_requests
+async def test_who_waits_is_not_anchored_before_it_holds(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "AB")
+    assert requests.home("B").did == ["open", "tick"]
+    await line.release("A")
+    assert requests.home("B").did == ["open", "tick", "ring", "anchor"]
+    await requests.tick("B", times=1)
+    await line.release("B")
+    assert requests.home("B").did == ["open", "tick", "ring", "anchor", "tick no more", "cast off", "close"]
+    assert not requests.watch.homes
+
+
+@in_requests
+async def test_who_gave_up_waiting_is_anchored_when_it_takes_something_else(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "A")
+    other = Mutex()
+
+    async def try_both() -> None:
+        try:
+            async with asyncio.timeout(0):
+                await line.take("B")
+        except TimeoutError:
+            async with other:
+                await asyncio.Event().wait()
+
+    await requests.begin("B", try_both())
+    assert requests.home("B").did == ["open", "tick", "anchor"]
+
+
+@in_requests
+async def test_home_stays_for_the_last_of_its_tasks(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "A")
+    second = Line(Mutex())
+    await requests.begin("B", second.take("B"), of="A")
+    await line.release("A")
+    assert "cast off" not in requests.home("A").did
+    await second.release("B")
+    assert requests.home("A").did == ["open", "anchor", "cast off", "close"]
+
+
+@in_requests
+async def test_home_that_closed_opens_again(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "A")
+    second = Line(Mutex())
+    await line.release("A")
+    await requests.begin("B", second.take("B"), of="A")
+    assert requests.home("A").did == ["open", "anchor", "cast off", "close", "open", "anchor"]
+
+
+@in_requests
+async def test_task_left_by_a_finished_one_is_looked_after(requests: Requests) -> None:
+    """The first ends within its first step, what it started takes something."""
+    lines = [Line(Mutex()), Line(Mutex())]
+
+    async def start() -> None:
+        async with lines[0].lock:
+            pass
+        task = asyncio.get_running_loop().create_task(lines[1].take("B"), name="B", context=context)
+        requests._tasks["B"], requests._contexts[task] = task, context
+
+    async def begin() -> None:
+        nonlocal context
+        context = _mortal.Context()
+        context.run(_mortal.dwelling.set, requests.watch.dwell(asyncio.current_task()))
+        await start()
+
+    context: Any = None
+    await requests.begin("A", begin())
+    assert requests.home("B").did == ["open", "anchor"]
+
+
+@in_requests
+async def test_tasks_of_one_context_share_a_home(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started before the first of them took anything, they make it known one by one."""
+    line, second = Line(Mutex()), Line(Mutex())
+    await requests.begin("A", line.take("A"))
+    monkeypatch.setattr(Place, "do_tell_here", lambda self: self is requests.home("A"))
+    await requests.begin("B", second.take("B"))
+    await requests.begin("C", line.take("C"))
+    assert requests.home("A") is requests.home("B") is requests.home("C")
+    assert requests.home("A").did == ["open", "anchor", "tick"]
+    assert len(requests.watch.homes) == 1
+
+
+@in_requests
+async def test_home_that_closed_gets_no_letters_and_does_not_tick(requests: Requests) -> None:
+    """What was under way finds nobody."""
+    line = await line_of(requests, Mutex(), "A")
+    home = requests.home("A")
+    await line.release("A")
+    closed = [*home.did]
+    requests.watch.receive(home.number)
+    home.receive()
+    requests.watch.tick(home.number)
+    assert home.did == closed
+
+
+@in_requests
+async def test_parker_of_a_closed_home_is_unparked_for_its_next_sleep(requests: Requests) -> None:
+    parkers = []
+
+    async def sleep() -> None:
+        parkers.append(requests.parker())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await parkers[0].park()
+        parkers[0]._home.close()
+        await go_on.wait()
+        await parkers[0].park()
+
+    go_on = asyncio.Event()
+    sleeper = await requests.begin("A", sleep())
+    assert parkers[0].unpark()
+    go_on.set()
+    await settle()
+    assert sleeper.done()
+
+
+@in_requests
+async def test_home_with_sleepers_but_no_task_stays_open_for_them(requests: Requests) -> None:
+    """The task that sleeps is none of the home's."""
+    parkers = []
+
+    async def make() -> None:
+        parkers.extend([requests.parker(), requests.parker()])
+        await parkers[1].park()
+
+    await requests.begin("A", make())
+    home = requests.home("A")
+    stranger = await requests.begin("B", parkers[0].park())
+    requests._tasks["A"].cancel()
+    await settle()
+    assert "close" not in home.did
+    parkers[0].unpark()
+    home.read()
+    await settle()
+    assert stranger.done()
+    home.tick()
+    assert home.did[-1] == "close"
+
+
+@in_requests
+async def test_sleeper_in_no_task_closes_its_home_when_it_is_done(requests: Requests) -> None:
+    """A callback may drive a coroutine."""
+    line = await line_of(requests, Mutex(), "A")
+    homes = set(requests.watch.homes)
+    coroutine = line.take("B")
+    asyncio.get_running_loop().call_soon(lambda: coroutine.send(None), context=_mortal.Context())
+    await settle()
+    (number,) = set(requests.watch.homes) - homes
+    home = requests.watch.homes[number]
+    coroutine.close()
+    home.tick()
+    assert home.did == ["open", "tick", "tick no more", "close"]  # type: ignore[attr-defined]
+    assert set(requests.watch.homes) == homes
