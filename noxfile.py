@@ -78,7 +78,7 @@ def workerd(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what `tests` and `pyodide` measured; every branch must have run."""
+    """Combine what `tests`, `pyodide` and `workerd` measured; every branch must have run."""
     install(session, "test")
     parts = sorted(file.name for file in HERE.glob(".coverage.*"))
     absent = {f".coverage.py{version}" for version in PYTHONS} - set(parts)

@@ -13,6 +13,7 @@ which gets and returns JavaScript's own objects and needs no SDK.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -28,6 +29,8 @@ from typing import Any
 
 import attrs
 
+from tests.pyodide.bed import REPO
+from tests.workerd.inside import COVERAGE
 from tests.workerd.parts import fetch, write_config, write_site
 
 CANCELLED = 599  # the status of a cancelled call
@@ -97,6 +100,10 @@ class Bed:
         headers = {"x-call": str(number)}
         return Call(self, number, self._threads.submit(self._send, self.front, path, body, headers, timeout))
 
+    def save_coverage(self, file: Path) -> None:
+        """Write what was measured inside, for ``coverage combine``. Once, in the end."""
+        file.write_bytes(base64.b64decode(self.request(COVERAGE).text))
+
     def wait_until(self, condition: Callable[[], object], what: str, timeout: float = 10) -> None:
         """Ask again and again; AssertionError if `condition` is not true within `timeout` seconds."""
         deadline = time.monotonic() + timeout
@@ -125,6 +132,7 @@ def serve(
     durable_objects: Iterable[str] = (),
     variables: Mapping[str, str] = {},
     sdk: bool = True,
+    measure: bool = False,
 ) -> Iterator[Bed]:
     """Serve the module `app` until the block ends.
 
@@ -137,6 +145,7 @@ def serve(
         durable_objects: the names of the app's DurableObject classes.
         variables: what else is in ``env``.
         sdk: whether the SDK is there, and with it ``waitUntil``.
+        measure: whether to measure coverage; get it with `Bed.save_coverage`.
 
     Raises:
         RuntimeError: workerd did not start; its output is in the message.
@@ -144,9 +153,17 @@ def serve(
     fetched = fetch()
     with TemporaryDirectory(prefix="workerd-") as name:
         folder = Path(name)
-        needed = ["attrs", "sniffio", *(["workers-runtime-sdk"] if sdk else []), *packages]
+        needed = ["attrs", "sniffio", *packages]
+        settings = {**variables, "APP": app}
+        if sdk:
+            needed.append("workers-runtime-sdk")
+            settings["SDK"] = "yes"
+        if measure:
+            needed.append("coverage")
+            settings["MEASURE"] = "yes"
+            files = {"pyproject.toml": REPO / "pyproject.toml", **files}
         write_site(folder / "site.zip", fetched, needed, files)
-        write_config(folder, fetched, {**variables, "APP": app, **({"SDK": "yes"} if sdk else {})}, [*durable_objects])
+        write_config(folder, fetched, settings, [*durable_objects])
         with _running(fetched, folder) as bed:
             yield bed
 

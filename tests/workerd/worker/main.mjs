@@ -29,7 +29,7 @@ if (env.SDK) {
   py.registerJsModule("_cloudflare_compat_flags", {});
 }
 const inside = py.pyimport("tests.workerd.inside");
-inside.load(env.APP);
+inside.load(env.APP, Boolean(env.MEASURE));
 
 export default {
   fetch: (request, env, ctx) => inside.fetch(request, env, ctx),
