@@ -186,7 +186,17 @@ def test_authorization_is_in_the_key_as_a_hash_only() -> None:
     assert key != rules.key_of("GET", "https://api.example/", {"authorization": ["Bearer other"]})
 
 
-@pytest.mark.parametrize(("name", "status"), [("If_None_Match", 304), ("If_Modified_Since", 304), ("If_Match", 412)])
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("If_None_Match", 304),
+        ("If_Modified_Since", 304),
+        ("If_Match", 412),
+        ("If_Unmodified_Since", 412),
+        ("If_Range", 206),
+        ("Range", 206),
+    ],
+)
 async def test_callers_own_condition_passes_through_untouched(name: str, status: int) -> None:
     server, storage = Server(), InMemoryCache()
     await fetch(server, storage)
@@ -194,6 +204,39 @@ async def test_callers_own_condition_passes_through_untouched(name: str, status:
     answer = await fetch(server, storage, **{name: '"mine"'})
     assert (answer.status, answer.headers) == (status, (("ETag", '"mine"'),))
     assert server.asked[-1] is None
+
+
+@pytest.mark.parametrize("name", ["If_None_Match", "If_Modified_Since", "If_Match", "If_Unmodified_Since", "If_Range"])
+async def test_full_answer_to_callers_own_condition_serves_others(name: str) -> None:
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage, **{name: '"mine"'})
+    assert (await fetch(server, storage)).body == b"octocat"
+    assert server.asked == [None, ("If-None-Match", '"v1"')]
+
+
+UNSELECTIVE = ["Cache-Control", "Connection", "Date", "Keep-Alive", "Pragma", "Priority", "Range", "Referer", "TE"]
+UNSELECTIVE += ["Traceparent", "Tracestate", "User-Agent", "X-Request-Id"]
+
+
+@pytest.mark.parametrize("name", UNSELECTIVE)
+async def test_header_that_selects_no_answer_does_not_divide_the_cache(name: str) -> None:
+    """Unless the server says that it does: then the answer is not stored."""
+    server, storage = Server(), InMemoryCache()
+    for number in range(2):
+        await fetch(server, storage, **{name: f"{number}"})
+    assert entries(storage) == 1
+    storage.clear()
+    server.headers["Vary"] = f"Accept, {name}"
+    await fetch(server, storage)
+    assert entries(storage) == 0
+
+
+@pytest.mark.parametrize(
+    "other", ["http://api.example:8080/a", "https://api.example/a", "http://[::1]/a", "http://1/a"]
+)
+def test_other_ports_schemes_and_hosts_are_other_keys(other: str) -> None:
+    assert rules.key_of("GET", other, {}) != rules.key_of("GET", "http://api.example/a", {})
+    assert rules.normalised(other) == other
 
 
 @pytest.mark.parametrize(
@@ -311,6 +354,58 @@ async def test_304_updates_all_but_what_describes_the_body() -> None:
         "etag": '"v1"',
         "x-ratelimit": "9",
     }
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "Content-Encoding", "Content-Range", "Content-Length"])
+async def test_304_has_no_say_in_how_the_body_is_read(name: str) -> None:
+    """§ 3.2, § 4.3.4; nor does a header of the connection that brought it (§ 3.1)."""
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    before = await fetch(server, storage)
+    server.on_304 = {name: "9"}
+    assert await fetch(server, storage) == before
+
+
+OF_THE_CONNECTION = ["Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization"]
+OF_THE_CONNECTION += ["Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "X-Named-By-It"]
+
+
+@pytest.mark.parametrize("name", OF_THE_CONNECTION)
+async def test_header_of_the_connection_is_neither_stored_nor_taken_from_a_304(name: str) -> None:
+    server, storage = Server(Connection="close, X-Named-By-It"), InMemoryCache()
+    server.headers[name] = server.on_304[name] = "trailers"
+    server.on_304["Connection"] = server.headers["Connection"]
+    await fetch(server, storage)
+    answer = await fetch(server, storage)
+    assert {key.lower() for key, _ in answer.headers} == {"etag", "content-length"}
+    key = rules.key_of("GET", URI, {})
+    stored = storage.load(key)
+    assert stored is not None
+    assert {key.lower() for key, _ in stored.headers} == {"etag", "content-length"}
+
+
+async def test_answer_from_the_cache_tells_its_length_once() -> None:
+    """Though the server did not (it sent it in chunks), or did so in another spelling; HEAD repeats what was said."""
+    server, storage = Server(), InMemoryCache()
+    del server.headers["Content-Length"]
+    for method in ("HEAD", "GET"):
+        await fetch(server, storage, method=method)
+    assert ("Content-Length", "7") in (await fetch(server, storage)).headers
+    assert dict((await fetch(server, storage, method="HEAD")).headers) == {"ETag": '"v1"'}
+    server.headers |= {"content-length": "7", "ETag": '"v2"'}
+    for _ in range(2):
+        answer = await fetch(server, storage)
+    assert [value for name, value in answer.headers if name.lower() == "content-length"] == ["7"]
+
+
+async def test_304_that_brings_a_date_has_it_stored_beside_the_etag() -> None:
+    date = "Tue, 15 Nov 1994 12:45:26 GMT"
+    server, storage = Server(), InMemoryCache()
+    await fetch(server, storage)
+    server.on_304 = {"ETag": '"v1"', "Last-Modified": date}
+    for _ in range(2):
+        await fetch(server, storage)
+    assert storage.try_hit(rules.key_of("GET", URI, {})) == Validator('"v1"', date)
 
 
 async def test_cookie_is_not_set_again_from_the_cache() -> None:
