@@ -192,7 +192,7 @@ class Flight(QueuedSynchronizer):
             leader.state = RELEASED
             self.end(Outcome(None, error))
         else:
-            self._abandon(leader, error)
+            self._give(self._withdraw, leader)
 
     # For people.
     def __str__(self) -> str:

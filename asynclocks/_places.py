@@ -142,10 +142,10 @@ class Wait(Awaitable[None]):
                     yield from parker.park().__await__()
             elif backend.checkpoints:
                 yield from backend.cancel_shielded_checkpoint().__await__()
-        except BaseException as error:
+        except BaseException:
             self._stage = CANCELLED
             if ticket is not None:
-                line._abandon(ticket, error)
+                line._give(line._withdraw, ticket)
             raise
         ticket.state = RELEASED  # nothing is left to pass on
         self._stage = DONE

@@ -365,8 +365,8 @@ class QueuedSynchronizer:
             await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()
-        except BaseException as error:
-            self._abandon(ticket, error)
+        except BaseException:
+            self._give(self._withdraw, ticket)
             raise
         finally:
             if waits is not None:
@@ -393,12 +393,6 @@ class QueuedSynchronizer:
             waits.pop(task, None)
             raise
         return waits
-
-    def _abandon(self, ticket: Ticket, error: BaseException) -> None:
-        if isinstance(error, GeneratorExit):  # perhaps the collector destroys the coroutine
-            self._give_from_finalizer(self._withdraw, ticket)
-        else:
-            self._give(self._withdraw, ticket)
 
     def _acquire_now(self, request: Any = None, owner: Any = None) -> Any:
         """The granted ticket, or None where waiting would be needed."""
@@ -429,8 +423,8 @@ class QueuedSynchronizer:
                 left = deadline - monotonic()
                 if not ticket.park_blocking(None if left == math.inf else left):
                     return not self._transact(self._expire, ticket)
-        except BaseException as error:  # KeyboardInterrupt
-            self._abandon(ticket, error)
+        except BaseException:  # KeyboardInterrupt
+            self._give(self._withdraw, ticket)
             raise
         return True
 

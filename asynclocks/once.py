@@ -154,8 +154,8 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
             value = init()
             if isawaitable(value):
                 _refuse_awaitable(value, self)
-        except BaseException as error:
-            self._abandon(ticket, error)
+        except BaseException:
+            self._give(self._withdraw, ticket)
             raise
         self._give(self._fulfil, (ticket, value))
         return value
@@ -180,8 +180,8 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
             return cast(T, ticket.request)
         try:
             value = await _make(init)
-        except BaseException as error:
-            self._abandon(ticket, error)
+        except BaseException:
+            self._give(self._withdraw, ticket)
             raise
         self._give(self._fulfil, (ticket, value))
         return cast(T, value)

@@ -300,11 +300,11 @@ class ServesNobodyWhenTheHeadLeaves(Semaphore):
 
     __slots__ = ()
 
-    def _abandon(self, ticket: Ticket, error: BaseException) -> None:
-        if ticket.state is State.QUEUED:
-            self._withdraw(ticket)
-        else:
-            super()._abandon(ticket, error)
+    def _give(self, change: Any, argument: Any) -> bool:
+        if change == self._withdraw and argument.state is State.QUEUED:
+            self._withdraw(argument)
+            return True
+        return super()._give(change, argument)
 
 
 def failure(scenario: Scenario, **bounds: Any) -> ScheduleError:
