@@ -57,7 +57,7 @@ class SharedDict(dict[K, V]):
         self._lock = RLock()
         # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
         self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
-        self._owner: Any = None  # of the last entry: a weak reference to its task
+        self._owner: Any = _nobody  # of the last entry: a weak reference to its task
         self._deferred: list[KeyLock | Entry[K, V]] = []  # let go; whoever leaves the lock clears them away
 
     # Writes to one key.
@@ -492,3 +492,7 @@ def _steadily(look: Callable[[], R]) -> R:
     while True:
         with suppress(RuntimeError):  # dict says that its size changed
             return look()
+
+
+def _nobody() -> None:
+    """Stands in for a weak reference to nothing."""

@@ -270,10 +270,13 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
             task = backends.hint()
         except RuntimeError:  # not asyncio
             task = None
+        of = self._map
         if task is not None:
-            of = self._map
-            # The map keeps the reference, so that the task's next entry finds it made.
-            of._owner = self._owner = ref(task)
+            # The map keeps the reference: the task's next entry finds it made.
+            owner = of._owner
+            if owner() is not task:
+                owner = of._owner = ref(task)
+            self._owner = owner
             self._staged = UNCHANGED
             lock = of._lock
             lock.acquire()
@@ -281,12 +284,12 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 present = of._held.setdefault(self._key, self)
             finally:
                 lock.release()
-                if of._deferred:
-                    of._catch_up()
+            if of._deferred:
+                of._catch_up()
             if present is self:
                 return self
         self._staged = GONE
-        self._hold = await self._map._take(self._key, EXCLUSIVE)
+        self._hold = await of._take(self._key, EXCLUSIVE)
         self._staged = UNCHANGED
         return self
 
@@ -305,15 +308,15 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
             if self._hold is None and staged is not GONE and staged is not MISSING:
                 # What is usual, in one go; the rest is `_finish`.
                 self._staged = GONE
+                key = self._key
                 if staged is not UNCHANGED:
-                    old = set_default(of, self._key, staged)  # kept until the lock is free
-                    if old is not staged:
-                        set_item(of, self._key, staged)
+                    old = of.get(key)  # noqa: F841 - kept until the lock is free
+                    set_item(of, key, staged)
                 held = of._held
                 if len(held) == 1:
                     held.clear()
                 else:
-                    del held[self._key]
+                    del held[key]
                 return
         finally:
             lock.release()
