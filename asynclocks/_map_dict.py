@@ -1,8 +1,8 @@
 """The dict in a ConcurrentMap: what tasks and threads share without waiting.
 
 The map *is* a dict that holds committed values and nothing else, so reading costs what reading a dict costs. Its
-writes are overridden: they take one short lock and refuse a key that somebody holds. Who holds or awaits a key stands
-in a second dict, the table (`_held`), and only so long; see `_map_keys`.
+writes are overridden: they take one short lock (`_map_lock`) and refuse a key that somebody holds. Who holds or awaits
+a key stands in a second dict, the table (`_held`), and only so long; see `_map_keys`.
 
 Inside the lock runs no callback, and no value is dropped there: what a write replaces is handed out and goes when the
 lock is free. A key's own ``__hash__``, ``__eq__`` and ``__del__`` cannot be kept out; nor can a collector's
@@ -13,7 +13,6 @@ middle of such a step stops it there, as it stops dict's own update.)
 
 from __future__ import annotations
 
-from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import suppress
@@ -21,9 +20,9 @@ from itertools import chain, islice, repeat
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
-from asynclocks._map_entries import Entry, EntryBlock, set_default, set_item
-from asynclocks._map_keys import MISSING, KeyLock
-from asynclocks._synchronizer import Ticket
+from asynclocks._map_entries import set_default, set_item
+from asynclocks._map_keys import MISSING
+from asynclocks._map_lock import LockedDict
 from asynclocks.backends import task_name
 from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import KeyLockedError
@@ -43,10 +42,10 @@ class _KeyHeld(Exception):
     """Found inside the lock; KeyLockedError is raised outside, where it may ask the key for its repr."""
 
 
-class SharedDict(dict[K, V]):
+class SharedDict(LockedDict[K, V]):
     """What of a ConcurrentMap needs no loop: reads, synchronous writes, snapshots, and the lock."""
 
-    __slots__ = ("__weakref__", "_deferred", "_held", "_lock", "_owner")
+    __slots__ = ()
 
     @overload
     def __init__(self, /) -> None: ...
@@ -54,25 +53,27 @@ class SharedDict(dict[K, V]):
     def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]], /) -> None: ...
     def __init__(self, items: Any = (), /) -> None:
         super().__init__(_plain(items))
-        self._lock = RLock()
-        # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
-        self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
-        self._owner: Any = _nobody  # of the last entry: a weak reference to its task
-        self._deferred: list[KeyLock | Entry[K, V]] = []  # let go; whoever leaves the lock clears them away
 
     # Writes to one key.
     @uninterrupted
     def __setitem__(self, key: K, value: V) -> None:
-        lock = self._lock
-        lock.acquire()
+        # `_write`, in one go.
+        token = self._token
+        _in_map: Any = self
+        try:
+            token.pop()
+        except IndexError:
+            _in_map = None
+            self._write("m[key] = value", key, value)
+            return
         try:
             if not self._held or not self._is_held(key):
-                old = set_default(self, key, value)  # kept until the lock is free
-                if old is not value:
-                    set_item(self, key, value)
+                old = self.get(key)  # noqa: F841 - kept until the lock is free
+                set_item(self, key, value)
                 return
         finally:
-            lock.release()
+            _in_map = None
+            token.append(None)
             if self._deferred:
                 self._catch_up()
         raise self._refusal("m[key] = value", key)
@@ -254,7 +255,7 @@ class SharedDict(dict[K, V]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # as dict has it
 
     @overload
     def __or__(self, other: dict[K, V], /) -> Self: ...
@@ -285,18 +286,6 @@ class SharedDict(dict[K, V]):
         )
 
     # The lock.
-    @uninterrupted
-    def _inside(self, change: Callable[..., R], *args: Any) -> R:
-        """Do this inside the lock."""
-        lock = self._lock
-        lock.acquire()
-        try:
-            return change(*args)
-        finally:
-            lock.release()
-            if self._deferred:
-                self._catch_up()
-
     def _locked(self, what: str, change: Callable[..., R], *args: Any) -> R:
         """`_inside` for a write that a held key may refuse."""
         try:
@@ -308,53 +297,10 @@ class SharedDict(dict[K, V]):
     def _write(self, what: str, key: K, value: Any) -> Any:
         return self._locked(what, self._put_free, key, value)
 
-    def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
-        """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
-        self._deferred.append(item)
-        self._catch_up()
-
-    @uninterrupted
-    def _catch_up(self) -> None:
-        # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing. Perhaps it is this
-        # very thread that is inside, in the middle of something: nothing must vanish from under it.
-        lock: Any = self._lock
-        while self._deferred and not lock._is_owned() and lock.acquire(False):
-            hold = None
-            try:
-                if self._deferred:  # pragma: no branch - another thread may have been quicker
-                    hold = self._drop(self._deferred.pop(0))
-            finally:
-                lock.release()
-            if hold is not None:
-                hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
-
     # Inside the lock.
-    def _is_held(self, key: K) -> bool:
-        item = self._held.get(key)
-        if item is None:
-            return False
-        if item.idle:
-            self._remove_from_table(key)
-            return False
-        return True
-
     def _check_free(self, key: K) -> None:
         if self._held and self._is_held(key):
             raise _KeyHeld(key)
-
-    def _drop(self, item: KeyLock | Entry[K, V]) -> Ticket | None:
-        """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
-        if isinstance(item, Entry) and item._hold is not None:
-            return cast(Ticket, item._hold)
-        if item.idle and self._held.get(item.key) is item:
-            self._remove_from_table(item.key)
-        return None
-
-    def _remove_from_table(self, key: K) -> None:
-        if len(self._held) == 1:
-            self._held.clear()  # which frees a table that was large once
-        else:
-            self._held.pop(key, None)
 
     def _put(self, key: K, value: Any) -> Any:
         """Set or, with MISSING, remove; the old value, for the caller to drop outside."""
@@ -492,7 +438,3 @@ def _steadily(look: Callable[[], R]) -> R:
     while True:
         with suppress(RuntimeError):  # dict says that its size changed
             return look()
-
-
-def _nobody() -> None:
-    """Stands in for a weak reference to nothing."""

@@ -143,30 +143,29 @@ class Entry(Guard, Generic[K, V]):
             self._refuse()
         return self._map.get(self._key, MISSING) if staged is UNCHANGED else staged
 
-    @uninterrupted
     def _finish(self, commit: bool) -> bool:
         """End the transaction and let go. False: it had let go already."""
-        of = self._map
-        lock = of._lock
-        lock.acquire()
+        committed: Any = UNCHANGED
+        old: Any = None  # what the map drops, it drops when the lock is free
         try:
-            staged = self._staged
-            if staged is GONE or staged is UNUSED:
-                return False
-            self._staged = GONE
-            if self._hold is None:
-                of._remove_from_table(self._key)
-            if not commit:
-                staged = UNCHANGED
-            elif staged is not UNCHANGED:
-                old = of._put(self._key, staged)  # noqa: F841 - what it drops, it drops when the lock is free
+            committed, old = self._map._inside(self._end, commit)
         finally:
-            lock.release()
-            if self._hold is not None:
-                self._hand_back(staged)
-            if of._deferred:
-                of._catch_up()
-        return True
+            if committed is not GONE and self._hold is not None:
+                self._hand_back(committed)
+        del old
+        return committed is not GONE
+
+    def _end(self, commit: bool) -> tuple[Any, Any]:
+        """Commit and leave the table; what was committed, GONE if it had ended before, and what that replaced."""
+        staged = self._staged
+        if staged is GONE or staged is UNUSED:
+            return GONE, None
+        self._staged = GONE
+        if self._hold is None:
+            self._map._remove_from_table(self._key)
+        if not commit or staged is UNCHANGED:
+            return UNCHANGED, None
+        return staged, self._map._put(self._key, staged)
 
     def _hand_back(self, committed: Any) -> None:
         hold: Ticket = self._hold
@@ -278,14 +277,21 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 owner = of._owner = ref(task)
             self._owner = owner
             self._staged = UNCHANGED
-            lock = of._lock
-            lock.acquire()
+            token = of._token
+            _in_map: Any = of
             try:
-                present = of._held.setdefault(self._key, self)
-            finally:
-                lock.release()
-            if of._deferred:
-                of._catch_up()
+                token.pop()
+            except IndexError:
+                _in_map = None
+                present = of._inside(of._held.setdefault, self._key, self)
+            else:
+                try:
+                    present = of._held.setdefault(self._key, self)
+                finally:
+                    _in_map = None
+                    token.append(None)
+                    if of._deferred:
+                        of._catch_up()
             if present is self:
                 return self
         self._staged = GONE
@@ -300,13 +306,20 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         if exc_type is not None:
             self._roll_back(exc_type)
             return
+        # `_finish`, in one go for what is usual.
         of = self._map
-        lock = of._lock
-        lock.acquire()
+        token = of._token
+        _in_map: Any = of
+        try:
+            token.pop()
+        except IndexError:
+            _in_map = None
+            self._finish(commit=True)
+            return
         try:
             staged = self._staged
-            if self._hold is None and staged is not GONE and staged is not MISSING:
-                # What is usual, in one go; the rest is `_finish`.
+            usual = self._hold is None and staged is not GONE and staged is not MISSING
+            if usual:
                 self._staged = GONE
                 key = self._key
                 if staged is not UNCHANGED:
@@ -317,12 +330,13 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                     held.clear()
                 else:
                     del held[key]
-                return
         finally:
-            lock.release()
+            _in_map = None
+            token.append(None)
             if of._deferred:
                 of._catch_up()
-        self._finish(commit=True)
+        if not usual:
+            self._finish(commit=True)
 
     def _refuse(self) -> NoReturn:
         if self._staged is UNUSED:

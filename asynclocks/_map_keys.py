@@ -135,12 +135,12 @@ class KeyLock(QueuedSynchronizer):
 
     # A finalizer or a key's own __eq__ may run while this thread is inside the map's lock: then wait for nobody.
     def _transact(self, change: Callable[[Any], Any], argument: Any) -> Any:
-        if self.map._lock._is_owned():  # type: ignore[attr-defined]
+        if self.map._is_inside():
             raise Reentered(f"{self} was used by a finalizer or a key's __eq__ in the middle of the map's own work")
         return super()._transact(change, argument)
 
     def _give(self, change: Callable[[Any], object], argument: Any) -> bool:
-        if self.map._lock._is_owned():  # type: ignore[attr-defined]
+        if self.map._is_inside():
             self._give_from_finalizer(change, argument)
             return True
         return super()._give(change, argument)

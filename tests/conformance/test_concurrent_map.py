@@ -43,7 +43,7 @@ class Key:
 
 
 def is_inside(m: Map) -> bool:
-    return m._lock._is_owned()  # type: ignore[attr-defined]
+    return m._is_inside()
 
 
 def assert_idle(m: ConcurrentMap[Any, Any]) -> None:

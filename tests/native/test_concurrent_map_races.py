@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -334,6 +335,128 @@ def test_the_flights_of_a_key_in_use_keep_neither_value_nor_failure() -> None:
     assert_idle(m)
 
 
+# --- the lock
+
+
+def wait_for_a_bell(m: ConcurrentMap[Any, Any]) -> None:
+    """Until another thread waits for whoever is inside the lock."""
+    deadline = time.monotonic() + WAIT
+    while not m._deferred:
+        assert time.monotonic() < deadline, "nobody came"
+        time.sleep(0.0005)
+
+
+def while_inside(m: ConcurrentMap[Any, Any], action: Callable[[], object]) -> None:
+    """Have this thread inside the lock, and there do this."""
+    left = [action]
+
+    def once() -> None:
+        while left:
+            left.pop()()
+
+    m[Key("in the way", once)] = 0
+    m[Key("another")] = 0
+
+
+WRITES: dict[str, Callable[[ConcurrentMap[Any, Any]], object]] = {
+    "setitem": lambda m: m.__setitem__("a", 2),
+    "insert": lambda m: m.insert("a", 2),
+    "entry": lambda m: asyncio.run(set_in_a_block(m)),
+}
+
+
+async def set_in_a_block(m: ConcurrentMap[Any, Any]) -> None:
+    async with m.entry("a") as entry:
+        entry.value = 2
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+def test_a_write_waits_for_whoever_is_inside_the_lock(write: Callable[[ConcurrentMap[Any, Any]], object]) -> None:
+    """And who is inside comes in again meanwhile: it does not wait for itself."""
+    m: ConcurrentMap[Any, Any] = ConcurrentMap({"a": 1})
+    other = threading.Thread(target=write, args=(m,))
+
+    def meet() -> None:
+        other.start()
+        wait_for_a_bell(m)
+        m["mine"] = 3
+        assert len(m) >= 2
+        assert m["a"] == 1
+        assert other.is_alive()
+
+    while_inside(m, meet)
+    other.join(WAIT)
+    assert (m["a"], m["mine"]) == (2, 3)
+    assert_idle(m)
+
+
+def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock() -> None:
+    m: ConcurrentMap[Any, Any] = ConcurrentMap({"a": 1})
+    entered, may_leave = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        async with m.entry("a") as entry:
+            entry.value = 2
+            entered.set()
+            assert may_leave.wait(WAIT)
+
+    other = threading.Thread(target=lambda: asyncio.run(block()))
+    other.start()
+    assert entered.wait(WAIT)
+    while_inside(m, lambda: (may_leave.set(), wait_for_a_bell(m)))
+    other.join(WAIT)
+    assert m["a"] == 2
+    assert_idle(m)
+
+
+def test_who_wants_in_just_when_somebody_leaves_does_not_sleep() -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap()
+    m._wait()
+    m["a"] = 1
+    assert_idle(m)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer to raise signals")
+def test_a_signal_handler_may_use_the_map_in_the_middle_of_anything(switching: None) -> None:
+    """With the main thread inside the lock or about to be, and others at it; it writes what nobody else does."""
+    m: ConcurrentMap[Any, int] = ConcurrentMap({"signals": 0})
+    signals = 0
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        m.alter("signals", lambda count: count + 1)
+        m[signals % 5] = signals
+        assert m.snapshot()["signals"] == signals
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            m[number] = 1
+            assert m.insert(number, 2) == 1
+
+    others = [threading.Thread(target=write, args=(number,)) for number in (10, 11)]
+    old = signal.signal(signal.SIGALRM, handle)
+    try:
+        for other in others:
+            other.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        deadline = time.monotonic() + WAIT
+        while signals < 500 and time.monotonic() < deadline:
+            m["main"] = signals
+            assert m.alter("main", lambda value: value + 1) > 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+        stop.set()
+    for other in others:
+        other.join(WAIT)
+        assert not other.is_alive()
+    assert m["signals"] == signals >= 500
+    assert_idle(m)
+
+
 # --- a finalizer in the middle of the map's own work
 
 
@@ -349,9 +472,10 @@ def test_what_was_given_back_is_not_cleared_away_under_whoever_takes_it_again() 
 
     m._held = Interrupted()
     ref = m.try_ref("a")
-    with m._lock:
-        elsewhere(ref.release)
-        assert m._deferred
+    m._token.pop()  # this thread is inside
+    elsewhere(ref.release)
+    m._token.append(None)
+    assert m._deferred
     with m.try_entry("a"), pytest.raises(KeyLockedError):
         m["a"] = 2
     assert_idle(m)

@@ -1,0 +1,142 @@
+"""The one short lock of a ConcurrentMap: a token in a list, and what is left to whoever is inside.
+
+Taking the token is one step of the interpreter's (``pop``), giving it back another (``append``); a lock of the threads'
+takes more than twice as long, and a write to the map little else. Who finds no token looks whether this very thread is
+inside: a key's own ``__eq__``, the collector or a signal handler may have interrupted it there. Then it goes on, as
+with a re-entrant lock. Else it leaves a bell in `_deferred` and sleeps until somebody leaves.
+
+Whoever is inside has `_in_map` in its frame. It is set right before the ``pop`` and taken back right before the
+``append``, because nothing can interrupt a thread there: CPython looks for signals and garbage where functions begin,
+where calls end and where loops turn (3.11 besides where it allocates). So an interrupted frame has the mark if and
+only if it has the token, and nothing need be known of the thread. See docs/decisions/a-maps-lock-is-a-token.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import LockType, allocate_lock
+from collections.abc import Callable, Hashable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from asynclocks._map_keys import KeyLock
+from asynclocks._synchronizer import Ticket
+from asynclocks.backends._seam import uninterrupted
+
+if TYPE_CHECKING:
+    from asynclocks._map_entries import Entry, EntryBlock
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class LockedDict(dict[K, V]):
+    """A dict with a lock, and with a table of the keys that somebody holds."""
+
+    __slots__ = ("__weakref__", "_deferred", "_held", "_owner", "_token")
+
+    def __init__(self, items: Any = (), /) -> None:
+        super().__init__(items)
+        self._token: list[None] = [None]  # empty while somebody is inside
+        # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
+        self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
+        self._owner: Any = _nobody  # of the last entry: a weak reference to its task
+        # What let go, for whoever leaves the lock to clear away; and the bells of those who want to get in.
+        self._deferred: list[KeyLock | Entry[K, V] | LockType] = []
+
+    @uninterrupted
+    def _inside(self, change: Callable[..., R], *args: Any) -> R:
+        """Do this inside the lock."""
+        token = self._token
+        while True:
+            _in_map: Any = self
+            try:
+                token.pop()
+                break
+            except IndexError:
+                _in_map = None
+            if self._is_inside():
+                return change(*args)
+            self._wait()
+        try:
+            return change(*args)
+        finally:
+            _in_map = None
+            token.append(None)
+            if self._deferred:
+                self._catch_up()
+
+    def _is_inside(self) -> bool:
+        """Is this thread inside the lock?"""
+        frame: FrameType | None = None if self._token else sys._getframe(1)
+        while frame is not None:
+            if "_in_map" in frame.f_code.co_varnames and frame.f_locals.get("_in_map") is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _wait(self) -> None:
+        """Sleep until somebody leaves, or for no time at all."""
+        bell = allocate_lock()
+        bell.acquire()
+        self._deferred.append(bell)
+        if not self._token:  # whoever leaves from now on finds the bell
+            bell.acquire()
+
+    def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
+        """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
+        self._deferred.append(item)
+        self._catch_up()
+
+    @uninterrupted
+    def _catch_up(self) -> None:
+        token = self._token
+        while self._deferred:
+            hold = None
+            _in_map: Any = self
+            try:
+                token.pop()
+            except IndexError:
+                # Whoever is inside looks at `_deferred` after leaving, so nothing is lost. Perhaps it is this very
+                # thread, in the middle of something: nothing must vanish from under it.
+                return
+            try:
+                if self._deferred:  # pragma: no branch - another thread may have been quicker
+                    hold = self._drop(self._deferred.pop(0))
+            finally:
+                _in_map = None
+                token.append(None)
+            if hold is not None:
+                hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
+
+    # Inside the lock.
+    def _drop(self, item: KeyLock | Entry[K, V] | LockType) -> Ticket | None:
+        """Drop an idle item from the table, or ring a bell; the hold that is still to be given back, if any."""
+        if isinstance(item, LockType):
+            item.release()
+            return None
+        if not isinstance(item, KeyLock) and item._hold is not None:
+            return cast(Ticket, item._hold)
+        if item.idle and self._held.get(item.key) is item:
+            self._remove_from_table(item.key)
+        return None
+
+    def _is_held(self, key: K) -> bool:
+        item = self._held.get(key)
+        if item is None:
+            return False
+        if item.idle:
+            self._remove_from_table(key)
+            return False
+        return True
+
+    def _remove_from_table(self, key: K) -> None:
+        if len(self._held) == 1:
+            self._held.clear()  # which frees a table that was large once
+        else:
+            self._held.pop(key, None)
+
+
+def _nobody() -> None:
+    """Stands in for a weak reference to nothing."""
