@@ -89,33 +89,41 @@ class LockedDict(dict[K, V]):
         self._deferred.append(item)
         self._catch_up()
 
-    @uninterrupted
     def _catch_up(self) -> None:
-        token = self._token
+        """Ring the bells, and clear away what can be cleared away now."""
         while self._deferred:
-            hold = None
-            _in_map: Any = self
             try:
-                token.pop()
-            except IndexError:
-                # Whoever is inside looks at `_deferred` after leaving, so nothing is lost. Perhaps it is this very
-                # thread, in the middle of something: nothing must vanish from under it.
+                item = self._deferred.pop(0)
+            except IndexError:  # pragma: no cover - another thread was quicker
                 return
-            try:
-                if self._deferred:  # pragma: no branch - another thread may have been quicker
-                    hold = self._drop(self._deferred.pop(0))
-            finally:
-                _in_map = None
-                token.append(None)
-            if hold is not None:
-                hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
+            if isinstance(item, LockType):
+                item.release()
+            elif not self._clear_away(item):
+                self._deferred.append(item)
+                if not self._token:  # whoever is inside looks at `_deferred` after leaving: perhaps this very thread
+                    return
+
+    @uninterrupted
+    def _clear_away(self, item: KeyLock | Entry[K, V]) -> bool:
+        """False: somebody is inside, perhaps this very thread, and nothing must vanish from under it."""
+        token = self._token
+        _in_map: Any = self
+        try:
+            token.pop()
+        except IndexError:
+            return False
+        try:
+            hold = self._drop(item)
+        finally:
+            _in_map = None
+            token.append(None)
+        if hold is not None:
+            hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
+        return True
 
     # Inside the lock.
-    def _drop(self, item: KeyLock | Entry[K, V] | LockType) -> Ticket | None:
-        """Drop an idle item from the table, or ring a bell; the hold that is still to be given back, if any."""
-        if isinstance(item, LockType):
-            item.release()
-            return None
+    def _drop(self, item: KeyLock | Entry[K, V]) -> Ticket | None:
+        """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
         if not isinstance(item, KeyLock) and item._hold is not None:
             return cast(Ticket, item._hold)
         if item.idle and self._held.get(item.key) is item:
