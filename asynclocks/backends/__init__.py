@@ -247,8 +247,7 @@ def _adapting_hint() -> Any:
     # In Pyodide, once: what it runs on is not to be asked by an import.
     global _native_task
     _native_task = import_module("asynclocks.backends.webloop").adapt(native)
-    if hint is _adapting_hint:
-        _choose_hint(_native_task)
+    _choose_hint(_native_task)
     return _native_task()
 
 

@@ -21,7 +21,7 @@ Nothing here knows the platform: a subclass of `Home` supplies what begins with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from itertools import count
@@ -151,13 +151,16 @@ class Home:
         self.watch = watch
         self.number = next(_numbers)
         watch.homes[self.number] = self
-        self.settled = False  # is all done that a further use may ask for? What the hot path looks at
+        self.hint = (
+            watch.first_use
+        )  # the hot path's question for the running task, while there is something to do first
         self.sleepers: dict[MortalParker, None] = {}
         self.ticking = False
         self.lost = False
         self._task = ref(task) if task is not None else _nobody  # the last that needed it
         self._letters: list[MortalParker] = []
-        self._rung = False  # a letter is under way
+        self._expects = False  # gets letters
+        self._rung = False  # one is under way
         self._looks = False  # `look` is under way
         self._open = False
         self._anchored = False
@@ -204,7 +207,7 @@ class Home:
     def use(self, task: Any) -> None:
         """A task of this home, running now, wants to take something."""
         if self._looks or self._anchored:
-            self.settled = True
+            self.hint = current_task
         else:
             self._looks = True
             self._task = ref(task)
@@ -235,6 +238,7 @@ class Home:
         self._open = True
         watch.homes[self.number] = self
         watch.recent = [self.number, *watch.recent[: RECENT - 1]]
+        self._expects = True
         self.do_open()
         self.do_expect_letter()
         if self._task is not _nobody:
@@ -254,7 +258,7 @@ class Home:
         if not self._anchored:
             self._anchored = True
             self.do_anchor(True)
-        self.settled = True
+        self.hint = current_task
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         return [task for task in asyncio.all_tasks() if home_of(task) is self]
@@ -276,8 +280,8 @@ class Home:
 
     def close(self) -> None:
         """Nobody here needs it any more."""
-        self.settled = self._looks = False
-        self.watch.homes.pop(self.number, None)
+        self.hint = self.watch.first_use
+        self._looks = False
         if self.ticking:
             self.ticking = False
             self.do_tick(False)
@@ -287,6 +291,13 @@ class Home:
         if self._open:
             self._open = False
             self.watch.recent = [number for number in self.watch.recent if number != self.number]
+        if not self._rung:  # else a letter is still to come
+            self._leave_nothing()
+
+    def _leave_nothing(self) -> None:
+        self.watch.homes.pop(self.number, None)
+        if self._expects:
+            self._expects = False
             self.do_close()
 
     def note_blocking(self, parker: MortalParker) -> None:
@@ -304,7 +315,7 @@ class Home:
     # Sleepers.
     def lodge(self, sleeper: MortalParker) -> None:
         """Somebody sleeps here from now on."""
-        if self._looks and not self.settled:  # waiting is the first that it does: there is nothing to look after
+        if self._looks and self.hint is not current_task:  # waiting is the first that it does: it holds nothing
             self._looks = False
         self._hear()
         self.sleepers[sleeper] = None
@@ -333,6 +344,8 @@ class Home:
             self.do_expect_letter()
             self._hear()
             self._deliver()
+        else:
+            self._leave_nothing()
 
     def _deliver(self) -> None:
         letters, self._letters = self._letters, []
@@ -384,6 +397,7 @@ class Home:
         for hold in self._blocking:  # there is no coroutine to close
             if hold.wants_something() and hold.synchronizer._followed:
                 hold.synchronizer._give_back(hold)
+        self._rung = False  # nobody reads it
         self.close()
 
     def is_dead(self, *, suspected: bool) -> bool:
@@ -413,7 +427,7 @@ def home_of(task: Any) -> Home | None:
 class Nowhere:
     """In place of a home nobody has made known yet."""
 
-    settled = False
+    hint: Callable[[], Any]  # `Watch.first_use` of the platform's watch
 
 
 RECENT = 2  # how many of the homes last opened to look at, whether they are the same: one that is not takes its time

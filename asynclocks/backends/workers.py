@@ -7,13 +7,13 @@ request that gets it: whoever resolves it, what waits for it runs there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pyodide.ffi import JsException, create_proxy
 
-from asynclocks.backends._mortal import Home, MortalParker, Watch, dwelling
+from asynclocks.backends._mortal import Home, MortalParker, Nowhere, Watch, dwelling
 from asynclocks.backends.asyncio import current_task
 from asynclocks.backends.webloop import WebloopBackend, WebloopParker
 
@@ -40,7 +40,7 @@ class Request(Home):
         import js
 
         letter = js.Promise.withResolvers()
-        letter.promise.then(_callbacks()[0])
+        letter.promise.then(_on_letter())
         self._letter = letter
 
     def do_ring(self) -> None:
@@ -50,7 +50,7 @@ class Request(Home):
         import js
 
         if on:
-            self._interval = js.setInterval(_callbacks()[1], TICK, self.number)
+            self._interval = js.setInterval(_on_tick(), TICK, self.number)
         else:
             js.clearInterval(self._interval)
 
@@ -68,10 +68,11 @@ class Request(Home):
 
     def do_close(self) -> None:
         self._badge = self._letter = None
-        if not any(home._open for home in watch.homes.values()):
-            for callback in _callbacks():
-                callback.destroy()
-            _callbacks.cache_clear()
+        if not any(home._expects for home in watch.homes.values()):
+            for callback in (_on_letter, _on_tick):
+                if callback.cache_info().currsize:
+                    callback().destroy()
+                    callback.cache_clear()
 
     def do_tell_here(self) -> bool:
         try:
@@ -84,15 +85,23 @@ class Request(Home):
 watch = Watch(Request)
 
 
-def hint() -> Any:
+Nowhere.hint = watch.first_use
+
+
+def hint(home: Callable[[], Any] = dwelling.get) -> Any:  # an argument is found quickly; every acquisition comes here
     """The running task, at home somewhere."""
-    return current_task() if dwelling.get().settled else watch.first_use()
+    return home().hint()
 
 
 @cache
-def _callbacks() -> tuple[Any, Any]:
-    """What JavaScript calls with a home's number: when a letter came, and for each tick."""
-    return create_proxy(watch.receive), create_proxy(watch.tick)
+def _on_letter() -> Any:
+    """What JavaScript calls with a home's number when a letter came."""
+    return create_proxy(watch.receive)
+
+
+@cache
+def _on_tick() -> Any:
+    return create_proxy(watch.tick)
 
 
 @cache

@@ -14,7 +14,7 @@ import pytest
 
 from asynclocks import backends
 from asynclocks.backends import _mortal
-from asynclocks.backends._mortal import SILENT, Home, MortalParker, Watch, current_task, dwelling
+from asynclocks.backends._mortal import SILENT, Home, MortalParker, Nowhere, Watch, current_task, dwelling
 from tests.support import settle
 
 
@@ -68,7 +68,8 @@ class Requests:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     def hint(self) -> Any:
-        return current_task() if dwelling.get().settled else self.watch.first_use()
+        home = dwelling.get()
+        return self.watch.first_use() if home is Nowhere else home.hint()
 
     def parker(self) -> MortalParker:
         return MortalParker(self.watch.dwell(current_task()))

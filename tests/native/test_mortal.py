@@ -707,6 +707,21 @@ async def test_home_that_closed_gets_no_letters_and_does_not_tick(requests: Requ
 
 
 @in_requests
+async def test_home_that_is_rung_while_it_closes_reads_that_letter_first(requests: Requests) -> None:
+    """What reads it must still be there."""
+    line = await line_of(requests, Mutex(), "A")
+    home = requests.home("A")
+    home._ring()
+    home.alive = False
+    await line.release("A")
+    assert home.did == ["open", "anchor", "ring", "cast off"]
+    home.alive = True
+    home.read()
+    assert home.did == ["open", "anchor", "ring", "cast off", "close"]
+    assert not requests.watch.homes
+
+
+@in_requests
 async def test_parker_of_a_closed_home_is_unparked_for_its_next_sleep(requests: Requests) -> None:
     parkers = []
 

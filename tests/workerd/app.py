@@ -93,7 +93,8 @@ async def background(request: Any, *, what: str, name: str, hold: str) -> Any:
 
 
 async def state(request: Any) -> Any:
-    left = {"homes": len(workers.watch.homes), "callbacks": workers._callbacks.cache_info().currsize}
+    callbacks = [made.cache_info().currsize for made in (workers._on_letter, workers._on_tick)]
+    left = {"homes": len(workers.watch.homes), "callbacks": sum(callbacks)}
     return {"log": log, "waiting": shared.waiting(), "left": left}
 
 

@@ -88,35 +88,35 @@ class Scene:
 
 # The scenarios. Each takes what to contend for, and for how long who waits keeps its own request going, if it must.
 def plain(scene: Scene, what: str, keep: float = 0) -> None:
-    scene.hold("A", what=what, hold=0.3)
+    scene.hold("A", what=what, hold=0.1)
     scene.wait("B", what=what)
 
 
 def holder_returns_at_once(scene: Scene, what: str, keep: float = 0) -> None:
-    scene.hold("A", what=what, hold=0.3)
+    scene.hold("A", what=what, hold=0.1)
     scene.wait("B", what=what, keep=keep)
 
 
 def holder_lingers(scene: Scene, what: str, keep: float = 0) -> None:
-    scene.hold("A", what=what, hold=0.3, linger=0.3)
+    scene.hold("A", what=what, hold=0.1, linger=0.1)
     scene.wait("B", what=what, keep=keep)
 
 
 def waiter_is_cancelled(scene: Scene, what: str, keep: float = 0) -> None:
-    scene.hold("A", what=what, hold=0.3)
+    scene.hold("A", what=what, hold=0.1)
     waiter = scene.wait("X", what=what, keep=keep)
     scene.wait("B", what=what, keep=keep)
     waiter.cancel()
 
 
 def holder_is_cancelled(scene: Scene, what: str, keep: float = 0) -> None:
-    holder = scene.hold("X", what=what, hold=0.3)
+    holder = scene.hold("X", what=what, hold=0.1)
     scene.wait("B", what=what, keep=keep)
     holder.cancel()
 
 
 def holder_outlives_its_response(scene: Scene, what: str, keep: float = 0) -> None:
-    scene.hold("X", "/background", what=what, hold=0.3).answer()
+    scene.hold("X", "/background", what=what, hold=0.1).answer()
     scene.wait("B", what=what, keep=keep)
 
 
