@@ -61,7 +61,7 @@ class InMemoryCache(CacheStorage):
 
     Share it by passing it on: whatever one client stores, every other finds, on any loop and in any thread. A
     response larger than the whole cache is not stored, and not collected either once that is known. What is
-    not counted: Python's own needs (about 1 KiB for each response), and bodies that are still on their way.
+    not counted: Python's own needs (some 2 KiB for each response), and bodies that are still on their way.
 
     Raises:
         ValueError: `max_bytes` is negative.
