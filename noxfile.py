@@ -120,8 +120,9 @@ def docs(session: nox.Session) -> None:
     """Run the examples in README, docs and docstrings."""
     install(session, "docs")
     pages = ["README.md", "CONTRIBUTING.md", "docs"]
-    # webloop.py can be imported inside Pyodide only.
-    docstrings = ["--doctest-modules", "asynclocks", "--ignore=asynclocks/backends/webloop.py"]
+    # These can be imported inside Pyodide only.
+    inside = [f"--ignore=asynclocks/backends/{name}.py" for name in ("webloop", "workers")]
+    docstrings = ["--doctest-modules", "asynclocks", *inside]
     session.run("python", "-m", "pytest", "-p", "tools.documented", *pages, *docstrings, *session.posargs)
 
 

@@ -94,13 +94,16 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
 
     __slots__ = ("__weakref__", "_became", "_hold")
 
-    recovered = Guard.recovered
     _hold: Ticket
     _became: MutexGuard[T]  # kept, or a block that this guard entered would lose it before its exit
 
     def __init__(self, hold: Ticket) -> None:
         self._hold = hold
         self._mutex = hold.synchronizer
+
+    @property
+    def recovered(self) -> bool:
+        return super(MutexGuard, self).recovered  # the ticket tells
 
     @property
     def value(self) -> T:

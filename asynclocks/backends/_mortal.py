@@ -45,7 +45,7 @@ class Watch:
         self.now = 0  # as many ticks as the home that ticked most often
         self.homes: WeakValueDictionary[int, Home] = WeakValueDictionary()
         self.recent: list[int] = []  # the numbers of those last opened
-        self.burying = False
+        self.burying: bool = False
 
     def first_use(self) -> Any:
         """The running task, which wants to take something; at home from now on."""
@@ -149,14 +149,14 @@ class Home:
 
     def __init__(self, watch: Watch, task: Any) -> None:
         self.watch = watch
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         watch.homes[self.number] = self
-        self.hint = (
+        self.hint: Callable[[], Any] = (
             watch.first_use
         )  # the hot path's question for the running task, while there is something to do first
         self.sleepers: dict[MortalParker, None] = {}
-        self.ticking = False
-        self.lost = False
+        self.ticking: bool = False
+        self.lost: bool = False
         self._task = ref(task) if task is not None else _nobody  # the last that needed it
         self._letters: list[MortalParker] = []
         self._expects = False  # gets letters
@@ -439,6 +439,8 @@ class MortalParker(AsyncioParker):
     """Parks a task that may be gone when it is woken."""
 
     __slots__ = ("_home", "_passed_over", "recovered")
+
+    recovered: bool
 
     def __init__(self, home: Home) -> None:
         super().__init__()

@@ -82,7 +82,7 @@ class Request(Home):
         return True
 
 
-watch = Watch(Request)
+watch: Watch = Watch(Request)
 
 
 Nowhere.hint = watch.first_use
