@@ -144,6 +144,22 @@ async def test_notify_waiters_wakes_everybody_and_stores_nothing() -> None:
         waiters.cancel_all()
 
 
+async def test_who_waits_after_notify_waiters_stands_in_a_line_of_its_own() -> None:
+    """Nobody of those before is in it any more."""
+    notify = Notify()
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(notify, tasks)
+        await waiters.join("a", "b")
+        notify.notify_waiters()
+        await waiters.join("c", "d")
+        assert state(notify) == (2, False)
+        notify.notify_one()
+        notify.notify_one()
+        await settle()
+        assert sorted(waiters.log) == ["a", "b", "c", "d"]
+        assert state(notify) == (0, False)
+
+
 async def test_notify_waiters_counts_for_every_notified_created_before() -> None:
     """Neither enabled nor awaited then."""
     notify = Notify()

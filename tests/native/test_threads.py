@@ -1080,26 +1080,27 @@ class UsingSemaphore(Semaphore):
         return super()._admit(ticket)
 
 
-# holder: leaves its block       waiter: queued for 2
+# holder: leaves its block       waiter: queued for 2, or for 1
 # hands on: one is free
 #   a permit is collected here: put off
 # has left the lock, catches up: two are free
 #                                runs
 @pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
-def test_a_permit_collected_while_another_is_handed_on_serves_the_line() -> None:
-    """What was put off is done on leaving."""
+@pytest.mark.parametrize("permits", [1, 2])
+def test_a_permit_collected_while_another_is_handed_on_serves_the_line(permits: int) -> None:
+    """What was put off is done on leaving, and not in the middle."""
     semaphore = UsingSemaphore(2)
     semaphore.used = []
 
     async def main() -> None:
         dropped = [semaphore.try_acquire()]
         async with semaphore:
-            waiting = asyncio.ensure_future(semaphore.acquire(2))
+            waiting = asyncio.ensure_future(semaphore.acquire(permits))
             await asyncio.sleep(0)
             assert semaphore.statistics().waiting == 1
             semaphore.used.append(dropped.clear)
         with await asyncio.wait_for(waiting, 10) as permit:
-            assert permit.count == 2
+            assert permit.count == permits
 
     asyncio.run(main())
     assert semaphore.available_permits == 2
