@@ -135,6 +135,7 @@ def examples(session: nox.Session) -> None:
     session.run("python", "-m", "tests.pyodide", "--script", "examples/wordcount.py")
     for loop in ("asyncio", "trio", "pyodide"):
         session.run("python", "-m", "examples.github_client", "--loop", loop)
+    session.run("python", "-m", "examples.worker")
 
 
 @nox.session(python=PYTHONS)
