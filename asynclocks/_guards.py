@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from asynclocks.backends._seam import State, Ticket
+from asynclocks.backends._seam import RecoveredTicket, State, Ticket, unawaited
 from asynclocks.exceptions import GuardReleasedError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -42,10 +42,25 @@ class Guard:
     def recovered(self) -> bool:
         """Did the previous holder die without releasing (Cloudflare Workers)? Then the value may be half-changed.
 
-        Said by the guard that was waited for, not by what it is turned into. A `Permit` guards no value and says False.
+        Said by the guard that was waited for or, of a lock that nobody waited for, by the first that asks; not by what
+        it is turned into. A `Permit` guards no value and says False.
         """
-        hold: Ticket | None = getattr(self, "_hold", None)
-        return hold is not None and hold.recovered
+        hold: Any = getattr(self, "_hold", None)
+        if hold is None:
+            return False
+        if self._inherits(hold.synchronizer):
+            if type(hold) is Ticket:
+                hold.__class__ = RecoveredTicket
+            else:
+                hold.recovered = True
+        return bool(hold.recovered)
+
+    def _inherits(self, lock: object) -> bool:
+        """Is this the first guard that asks since the lock's holder died?"""
+        if lock not in unawaited or self.released:
+            return False
+        unawaited.discard(lock)
+        return True
 
     def _let_go(self) -> bool:
         """Release; False where there is nothing to release."""

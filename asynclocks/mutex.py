@@ -47,6 +47,8 @@ class MutexGuard(Guard, Generic[T]):
 
     @property
     def recovered(self) -> bool:
+        if self._inherits(self._mutex):
+            self._recovered = True
         return getattr(self, "_recovered", False)
 
     @property

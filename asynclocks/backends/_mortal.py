@@ -21,14 +21,15 @@ Nothing here knows the platform: a subclass of `Home` supplies what begins with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
-from asynclocks.backends._seam import State
+from asynclocks.backends._seam import State, Ticket, unawaited
 from asynclocks.backends.asyncio import AsyncioParker, current_task
 
 SILENT = 5  # ticks of another home without a sign of this one's
@@ -135,6 +136,16 @@ def _end(task: asyncio.Task[Any]) -> None:
             task.get_loop().call_exception_handler({**context, "task": task})
         else:
             return
+
+
+def _held_by(task: asyncio.Task[Any]) -> Iterator[Any]:
+    """The locks whose owner is this task. Whatever has an owner refers to it by the one weak reference there is."""
+    for found in gc.get_referrers(ref(task)):
+        if isinstance(found, Ticket):
+            if getattr(found, "state", None) is GRANTED:
+                yield found.synchronizer
+        elif hasattr(found, "_transact") and getattr(found, "_held", None) is not None:  # a mutex held by a block
+            yield found
 
 
 def _break_open(line: Any, home: Home) -> None:
@@ -392,7 +403,9 @@ class Home:
     def bury(self) -> None:
         """Let go of whatever its tasks hold."""
         self._buried = True
-        for task in self.tasks():
+        tasks = self.tasks()
+        unawaited.update(lock for task in tasks for lock in _held_by(task) if lock._head is None)
+        for task in tasks:
             _end(task)
         for hold in self._blocking:  # there is no coroutine to close
             if hold.wants_something() and hold.synchronizer._followed:
@@ -451,6 +464,7 @@ class MortalParker(AsyncioParker):
     async def park(self) -> None:  # type: ignore[override]  # a coroutine is awaitable as well
         home = self._home = self._home.open()
         home.lodge(self)
+        self.come_back()
         self.wake()
         try:
             await super().park()
@@ -490,7 +504,10 @@ class MortalParker(AsyncioParker):
         """Leave the line, or give back the grant: nothing was heard of the sleeper."""
         if self.wants_something():
             self._passed_over = True
+            queued = self.state is QUEUED
             self.synchronizer._give(self.synchronizer._withdraw, self)
+            if queued and hasattr(self.request, "_notify_one"):  # by a Condvar that had notified it: to the next
+                self.request._give(self.request._notify_one, None)
 
     def come_back(self) -> None:
         """The sleeper lives after all: to the head of the line."""

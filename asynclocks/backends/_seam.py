@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from weakref import WeakSet
 
 
 @runtime_checkable
@@ -122,6 +123,18 @@ class Ticket:
 
     def settle(self) -> None:
         """It will not park: lead to no loop any more, or the lock that keeps it would keep that loop's tasks."""
+
+
+class RecoveredTicket(Ticket):
+    """A ticket that found out later."""
+
+    __slots__ = ()
+    if not TYPE_CHECKING:
+        recovered = True
+
+
+# What dead tasks held and nobody waited for: the first hold whose guard asks is told.
+unawaited: WeakSet[Any] = WeakSet()
 
 
 class ParkerTicket(Ticket):

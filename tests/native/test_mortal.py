@@ -271,6 +271,87 @@ async def test_guard_of_every_kind_says_recovered(requests: Requests, lock: Any)
     assert said == {"A": False, "B": True}
 
 
+def mutex_block(mutex: Mutex[None]) -> Any:
+    return mutex
+
+
+@in_requests
+@pytest.mark.parametrize("take", [mutex_block, Mutex.lock, Mutex.try_lock])
+async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(requests: Requests, take: Any) -> None:
+    """It went free with the one that somebody waited for."""
+    first, second = Mutex(), Mutex()
+
+    async def take_both() -> None:
+        async with first, second:
+            await asyncio.Event().wait()
+
+    async def ask() -> tuple[bool, bool]:
+        taken = take(second)
+        if hasattr(taken, "__aenter__"):
+            async with taken as guard:
+                return guard.recovered, guard.recovered
+        with taken as guard:
+            return guard.recovered, guard.recovered
+
+    await requests.begin("A", take_both())
+    waiter = Line(first)
+    await requests.begin("B", waiter.take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert waiter.recovered == ["B"]
+    released = second.try_lock()
+    released.release()
+    assert not released.recovered
+    assert (await requests.begin("C", ask())).result() == (True, True)
+    assert (await requests.begin("D", ask())).result() == (False, False)
+
+
+@in_requests
+async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_asks(requests: Requests) -> None:
+    mutex, rwlock = Mutex(), RwLock()
+
+    async def take_both() -> None:
+        async with mutex, rwlock.write():
+            await asyncio.Event().wait()
+
+    async def ask() -> bool:
+        async with rwlock.read() as guard:
+            return guard.recovered
+
+    await requests.begin("A", take_both())
+    await requests.begin("B", Line(mutex).take("B"))
+    requests.kill("A")
+    await requests.tick("B", times=SILENT + 1)
+    assert (await requests.begin("C", ask())).result() is True
+    assert (await requests.begin("D", ask())).result() is False
+
+
+@in_requests
+async def test_notification_of_a_dead_waiter_goes_to_the_next(requests: Requests) -> None:
+    mutex, condvar = Mutex(), Condvar()
+    done = []
+
+    async def wait(name: str) -> None:
+        async with mutex as guard:
+            await condvar.wait(guard)
+            done.append(name)
+
+    async def notify() -> None:
+        async with mutex:
+            condvar.notify_one()
+            await go_on.wait()
+
+    go_on = asyncio.Event()
+    for name in "AB":
+        await requests.begin(name, wait(name))
+    await requests.begin("C", notify())
+    requests.kill("A")
+    await requests.tick("B")
+    go_on.set()
+    await settle()
+    assert done == ["B"]
+
+
 @in_requests
 async def test_holder_that_answers_is_left_alone(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "AB")
