@@ -989,6 +989,23 @@ def test_a_closed_loop_s_tasks_and_locks_are_garbage(abandoning: None) -> None:
     assert [reference() for reference in gone] == [None] * len(gone)
 
 
+def test_an_upgrade_that_is_closed_by_hand_leaves_its_guard_held() -> None:
+    """Somebody has the guard yet, and may use it."""
+    lock = RwLock(0)
+    reading, guard = lock.try_read(), lock.try_upgradable_read()
+
+    async def main() -> None:
+        upgrading = guard.upgrade().__await__()
+        next(upgrading)
+        assert lock.statistics().waiting_writers == 1
+        upgrading.close()
+
+    asyncio.run(main())
+    assert lock.statistics().waiting_writers == 0
+    reading.release()
+    guard.try_upgrade().release()
+
+
 @both
 def test_a_parked_coroutine_that_is_closed_by_hand_leaves_the_line(make: Callable[[], Primitive]) -> None:
     """GeneratorExit is a cancellation like another."""
