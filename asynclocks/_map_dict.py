@@ -61,7 +61,7 @@ class SharedDict(LockedDict[K, V]):
         token = self._token
         _in_map: Any = self
         try:
-            token.pop()
+            del token[0]
         except IndexError:
             _in_map = None
             self._write("m[key] = value", key, value)
@@ -72,8 +72,7 @@ class SharedDict(LockedDict[K, V]):
                 set_item(self, key, value)
                 return
         finally:
-            _in_map = None
-            token.append(None)
+            token.append(_in_map := None)
             if self._deferred:
                 self._catch_up()
         raise self._refusal("m[key] = value", key)

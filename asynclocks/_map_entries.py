@@ -280,7 +280,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
             token = of._token
             _in_map: Any = of
             try:
-                token.pop()
+                del token[0]
             except IndexError:
                 _in_map = None
                 present = of._inside(of._held.setdefault, self._key, self)
@@ -288,8 +288,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 try:
                     present = of._held.setdefault(self._key, self)
                 finally:
-                    _in_map = None
-                    token.append(None)
+                    token.append(_in_map := None)
                     if of._deferred:
                         of._catch_up()
             if present is self:
@@ -311,7 +310,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         token = of._token
         _in_map: Any = of
         try:
-            token.pop()
+            del token[0]
         except IndexError:
             _in_map = None
             self._finish(commit=True)
@@ -331,8 +330,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 else:
                     del held[key]
         finally:
-            _in_map = None
-            token.append(None)
+            token.append(_in_map := None)
             if of._deferred:
                 of._catch_up()
         if not usual:

@@ -1,14 +1,16 @@
 """The one short lock of a ConcurrentMap: a token in a list, and what is left to whoever is inside.
 
-Taking the token is one step of the interpreter's (``pop``), giving it back another (``append``); a lock of the threads'
+Taking the token is one step of the interpreter's (``del``), giving it back another (``append``); a lock of the threads'
 takes more than twice as long, and a write to the map little else. Who finds no token looks whether this very thread is
 inside: a key's own ``__eq__``, the collector or a signal handler may have interrupted it there. Then it goes on, as
 with a re-entrant lock. Else it leaves a bell in `_deferred` and sleeps until somebody leaves.
 
-Whoever is inside has `_in_map` in its frame. It is set right before the ``pop`` and taken back right before the
+Whoever is inside has `_in_map` in its frame. It is set right before the ``del`` and taken back right before the
 ``append``, because nothing can interrupt a thread there: CPython looks for signals and garbage where functions begin,
 where calls end and where loops turn (3.11 besides where it allocates). So an interrupted frame has the mark if and
-only if it has the token, and nothing need be known of the thread. See docs/decisions/a-maps-lock-is-a-token.md.
+only if it has the token, and nothing need be known of the thread. A ``del`` is no call: not even an exception that a
+signal handler raises (Ctrl-C) comes between it and the ``try`` behind it. Mark and ``append`` share a line, so that
+no debugger stops between them. See docs/decisions/a-maps-lock-is-a-token.md.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
+
+MOMENT = 0.1  # s
 
 
 class LockedDict(dict[K, V]):
@@ -52,7 +56,7 @@ class LockedDict(dict[K, V]):
         while True:
             _in_map: Any = self
             try:
-                token.pop()
+                del token[0]
                 break
             except IndexError:
                 _in_map = None
@@ -62,8 +66,7 @@ class LockedDict(dict[K, V]):
         try:
             return change(*args)
         finally:
-            _in_map = None
-            token.append(None)
+            token.append(_in_map := None)
             if self._deferred:
                 self._catch_up()
 
@@ -77,12 +80,12 @@ class LockedDict(dict[K, V]):
         return False
 
     def _wait(self) -> None:
-        """Sleep until somebody leaves, or for no time at all."""
+        """Sleep until somebody leaves, for a moment, or for no time at all."""
         bell = allocate_lock()
         bell.acquire()
         self._deferred.append(bell)
         if not self._token:  # whoever leaves from now on finds the bell
-            bell.acquire()
+            bell.acquire(True, MOMENT)  # but Ctrl-C may have come before they rang it
 
     def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
         """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
@@ -109,14 +112,13 @@ class LockedDict(dict[K, V]):
         token = self._token
         _in_map: Any = self
         try:
-            token.pop()
+            del token[0]
         except IndexError:
             return False
         try:
             hold = self._drop(item)
         finally:
-            _in_map = None
-            token.append(None)
+            token.append(_in_map := None)
         if hold is not None:
             hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
         return True

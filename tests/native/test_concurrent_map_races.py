@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -479,6 +481,80 @@ def test_a_signal_handler_may_use_the_map_in_the_middle_of_anything() -> None:
     """
     done = run("-c", SIGNALS)
     assert done.returncode == 0, done.stderr
+
+
+CTRL_C = """
+import itertools, signal, threading
+from asynclocks import ConcurrentMap
+
+def strike(*_):
+    raise KeyboardInterrupt
+
+def write(m):
+    while True:
+        m["main"] = 1
+        m.insert("main", 2)
+
+signal.signal(signal.SIGALRM, strike)
+for microseconds in range(300, 500):
+    m = ConcurrentMap()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+        write(m)
+    except KeyboardInterrupt:
+        pass
+    m["main"] = 3
+    other = threading.Thread(target=m.insert, args=("other", 1), daemon=True)
+    other.start()
+    other.join(10)
+    assert m.snapshot() == {"main": 3, "other": 1}, "the lock is lost"
+    assert not m._held
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer to raise signals")
+def test_an_exception_from_a_signal_handler_in_the_middle_of_a_write_loses_no_lock() -> None:
+    """As Ctrl-C raises it, in a plain thread or on asyncio."""
+    done = run("-c", CTRL_C)
+    assert done.returncode == 0, done.stderr
+
+
+def test_whoever_waits_for_the_lock_gets_in_though_ctrl_c_came_before_the_bell() -> None:
+    m: ConcurrentMap[str, int] = ConcurrentMap()
+    m._token.pop()
+    other = threading.Thread(target=m.insert, args=("other", 1), daemon=True)
+    other.start()
+    wait_for_a_bell(m)
+    m._token.append(None)  # and nobody rings
+    other.join(WAIT)
+    assert m == {"other": 1}
+
+
+def test_a_debugger_may_look_at_the_map_at_every_line() -> None:
+    """It runs in the thread that it has stopped: that one is inside, or is not."""
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+    looks = []
+
+    def look(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename.endswith(("_map_dict.py", "_map_lock.py", "_map_entries.py")):
+            looks.append(repr(m))
+            return look
+        return None
+
+    def write() -> None:
+        sys.settrace(look)
+        m["a"] = 2
+        m.insert("b", 3)
+        with m.try_entry("b") as entry:
+            entry.value += 1
+        sys.settrace(None)
+
+    debugged = threading.Thread(target=write, daemon=True)
+    debugged.start()
+    debugged.join(WAIT)
+    assert not debugged.is_alive()
+    assert m == {"a": 2, "b": 4}
+    assert len(looks) > 20
 
 
 # --- a finalizer in the middle of the map's own work
