@@ -18,17 +18,8 @@ from asynclocks._flights import Flight
 from asynclocks._map_keys import GONE, KeyLock
 from tests.conformance.test_concurrent_map import Key, assert_idle
 from tests.native.programs import run
+from tests.native.threaded import WAIT, elsewhere, wait_until
 from tests.support import collect
-
-WAIT = 30  # seconds; nothing here should take one
-
-
-def elsewhere(call: Callable[[], object]) -> None:
-    """Call it in another thread, and wait."""
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join(WAIT)
-    assert not thread.is_alive()
 
 
 class Stale(ConcurrentMap[str, int]):
@@ -341,14 +332,6 @@ def test_the_flights_of_a_key_in_use_keep_neither_value_nor_failure() -> None:
 # --- the lock
 
 
-def wait_for_a_bell(m: ConcurrentMap[Any, Any]) -> None:
-    """Until another thread waits for whoever is inside the lock."""
-    deadline = time.monotonic() + WAIT
-    while not m._deferred:
-        assert time.monotonic() < deadline, "nobody came"
-        time.sleep(0.0005)
-
-
 def while_inside(m: ConcurrentMap[Any, Any], action: Callable[[], object]) -> None:
     """Have this thread inside the lock, and there do this."""
     left = [action]
@@ -381,7 +364,7 @@ def test_a_write_waits_for_whoever_is_inside_the_lock(write: Callable[[Concurren
 
     def meet() -> None:
         other.start()
-        wait_for_a_bell(m)
+        wait_until(lambda: m._deferred)
         m["mine"] = 3
         assert len(m) >= 2
         assert m["a"] == 1
@@ -406,7 +389,7 @@ def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock() -> None:
     other = threading.Thread(target=lambda: asyncio.run(block()))
     other.start()
     assert entered.wait(WAIT)
-    while_inside(m, lambda: (may_leave.set(), wait_for_a_bell(m)))
+    while_inside(m, lambda: (may_leave.set(), wait_until(lambda: m._deferred)))
     other.join(WAIT)
     assert m["a"] == 2
     assert_idle(m)
@@ -524,7 +507,7 @@ def test_whoever_waits_for_the_lock_gets_in_though_ctrl_c_came_before_the_bell()
     m._token.pop()
     other = threading.Thread(target=m.insert, args=("other", 1), daemon=True)
     other.start()
-    wait_for_a_bell(m)
+    wait_until(lambda: m._deferred)
     m._token.append(None)  # and nobody rings
     other.join(WAIT)
     assert m == {"other": 1}

@@ -4,64 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
 from asynclocks import ConcurrentMap, DeadlockError, KeyLockedError
 from tests.conformance.test_concurrent_map import Watched, assert_idle
-
-WAIT = 30  # seconds; nothing here should take one
-
-RUNNERS: dict[str, Callable[[Callable[[], Awaitable[Any]]], Any]] = {
-    "asyncio": lambda function: asyncio.run(_coroutine(function)),
-    "trio": lambda function: trio.run(_coroutine, function),
-}
-PAUSES: dict[str, Callable[[], Awaitable[None]]] = {
-    "asyncio": lambda: asyncio.sleep(0),
-    "trio": trio.lowlevel.checkpoint,
-}
-
-
-async def _coroutine(function: Callable[[], Awaitable[Any]]) -> Any:
-    return await function()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.0005)
-
-
-def results(futures: list[Future[Any]]) -> list[Any]:
-    return [future.result(WAIT) for future in futures]
-
+from tests.native.threaded import PAUSES, RUNNERS, WAIT, results, wait_until
 
 # --- many loops, many threads
 

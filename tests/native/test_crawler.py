@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.native.programs import EXAMPLES, Done, run
+from tests.native.programs import EXAMPLES, Done, imported, run
 
 SCRIPT = EXAMPLES / "crawler.py"
 PAGES = 20
@@ -123,12 +122,9 @@ def test_a_port_in_use_gets_a_message(folder: Path) -> None:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import crawler
-
-    yield crawler
-    del sys.modules["crawler"]
+def program() -> Iterator[ModuleType]:
+    with imported("crawler") as module:
+        yield module
 
 
 def test_a_url_that_is_fetched_twice_is_an_error(

@@ -4,59 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
 from asynclocks import Barrier, DeadlockError, LazyLock, Notify, OnceCell
+from tests.native.threaded import PAUSES, RUNNERS, WAIT, coroutine, wait_until
 
 ROUNDS = 200
-WAIT = 30  # seconds; nothing here should take one
-
-RUNNERS: dict[str, Callable[[Callable[[], Awaitable[Any]]], Any]] = {
-    "asyncio": lambda function: asyncio.run(_coroutine(function)),
-    "trio": lambda function: trio.run(_coroutine, function),
-}
-
-PAUSES: dict[str, Callable[[], Awaitable[None]]] = {
-    "asyncio": lambda: asyncio.sleep(0),
-    "trio": trio.lowlevel.checkpoint,
-}
-
-
-async def _coroutine(function: Callable[[], Awaitable[Any]]) -> Any:
-    return await function()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.0005)
 
 
 class Blocking:
@@ -267,7 +228,7 @@ def test_failing_initializers_of_threads_and_loops_take_turns(threads: ThreadPoo
 def closed_with_a_parked(wait: Callable[[], Awaitable[Any]]) -> tuple[asyncio.Task[Any], asyncio.AbstractEventLoop]:
     """A loop that was closed with a task parked in it."""
     loop = asyncio.new_event_loop()
-    task = loop.create_task(_coroutine(wait))
+    task = loop.create_task(coroutine(wait))
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     loop.close()

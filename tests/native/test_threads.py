@@ -27,15 +27,7 @@ from asynclocks import (
     Semaphore,
     TryLockError,
 )
-
-
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+from tests.native.threaded import wait_until
 
 
 @pytest.fixture
@@ -47,20 +39,6 @@ def collecting() -> Iterator[None]:
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.0005)
 
 
 def queued(primitive: Mutex[Any] | Semaphore, count: int) -> Callable[[], bool]:

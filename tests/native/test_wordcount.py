@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.native.programs import EXAMPLES, Done, run
+from tests.native.programs import EXAMPLES, Done, imported, run
 
 SCRIPT = EXAMPLES / "wordcount.py"
 
@@ -131,12 +130,9 @@ def test_without_trio_it_says_so_and_counts_all_the_same(
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import wordcount
-
-    yield wordcount
-    del sys.modules["wordcount"]
+def program() -> Iterator[ModuleType]:
+    with imported("wordcount") as module:
+        yield module
 
 
 def test_one_loop_does_it_all_where_there_are_no_threads(
