@@ -125,6 +125,19 @@ async def test_failure_is_shared_and_not_cached() -> None:
     assert await token.get() == "t2"
 
 
+async def test_failure_leaves_what_there_was_before() -> None:
+    """It may do for those who need it for less long."""
+    server = Server()
+    server.ready.set()
+    server.failure = OSError("down")
+    token = server.token()
+    token.set("old", NOW + 20)
+    with pytest.raises(OSError, match="down"):
+        await token.get()
+    assert token.peek(buffer=10) == "old"
+    assert repr(token) == f"<CachedToken expires at {NOW + 20}>"
+
+
 class Down(Exception):
     """Of Python's own making, so that one may refer to it weakly."""
 
@@ -269,6 +282,20 @@ async def test_cleared_fetch_answers_its_callers_and_is_not_kept() -> None:
     assert token.peek() == "t2"
 
 
+async def test_cleared_fetch_that_fails_fails_its_callers_only() -> None:
+    """`set` came when it was off the token already, and so did not overrule it."""
+    server = Server()
+    server.failure = OSError("down")
+    token = server.token()
+    async with anyio.create_task_group() as group:
+        before = await parked(group, token)
+        token.clear()
+        token.set("newer")
+        server.ready.set()
+    assert before.exception is server.failure
+    assert token.peek() == "newer"
+
+
 async def test_many_stale_refusals_clear_once() -> None:
     server = Server()
     server.ready.set()
@@ -322,7 +349,7 @@ async def test_arrived_expired_answers_those_who_waited_and_is_not_kept() -> Non
         await settle()
         server.ready.set()
     assert {caller.result for caller in callers} == {"t1"}
-    assert token.peek() is None
+    assert token.peek(buffer=0) is None
     assert await token.get() == "t2"
 
 
