@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyodide.ffi import JsException, create_proxy
 
-from asynclocks.backends._mortal import Home, MortalParker, Nowhere, Watch, dwelling
+from asynclocks.backends._homes import Home, Nowhere, dwelling
+from asynclocks.backends._mortal import MortalParker, Watch
 from asynclocks.backends.asyncio import current_task
 from asynclocks.backends.webloop import WebloopBackend, WebloopParker
 

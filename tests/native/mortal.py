@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from asynclocks import backends
-from asynclocks.backends import _mortal
-from asynclocks.backends._mortal import SILENT, Home, MortalParker, Nowhere, Watch, current_task, dwelling
+from asynclocks.backends import _homes
+from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling
+from asynclocks.backends._mortal import MortalParker, Watch
+from asynclocks.backends.asyncio import current_task
 from tests.support import settle
 
 
@@ -122,7 +124,7 @@ def in_requests(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             patch.setattr(backends, "hint", world.hint)
             patch.setattr(backends.native, "parker", world.parker)
             if sys.version_info < (3, 12):  # a task does not tell its context
-                patch.setattr(_mortal, "context_of", world.context_of)
+                patch.setattr(_homes, "context_of", world.context_of)
             try:
                 await test(world, **fixtures)
             finally:

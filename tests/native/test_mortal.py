@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 import pytest
 
 from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
-from asynclocks.backends import _mortal
-from asynclocks.backends._mortal import PATIENCE, SILENT, MortalParker
+from asynclocks.backends._burial import PATIENCE, end
+from asynclocks.backends._homes import SILENT, dwelling
+from asynclocks.backends._mortal import MortalParker
 from tests.native.mortal import Place, Requests, in_requests
 from tests.support import settle
 
@@ -537,7 +539,7 @@ async def test_dead_task_in_the_middle_of_a_plain_call_cannot_be_closed() -> Non
             def get_coro(self) -> Any:
                 return here
 
-        _mortal._end(Switched())  # type: ignore[arg-type]
+        end(Switched())  # type: ignore[arg-type]
 
     here = running()
     await here
@@ -752,8 +754,8 @@ async def test_task_left_by_a_finished_one_is_looked_after(requests: Requests) -
 
     async def begin() -> None:
         nonlocal context
-        context = _mortal.Context()
-        context.run(_mortal.dwelling.set, requests.watch.dwell(asyncio.current_task()))
+        context = Context()
+        context.run(dwelling.set, requests.watch.dwell(asyncio.current_task()))
         await start()
 
     context: Any = None
@@ -852,7 +854,7 @@ async def test_sleeper_in_no_task_closes_its_home_when_it_is_done(requests: Requ
     line = await line_of(requests, Mutex(), "A")
     homes = set(requests.watch.homes)
     coroutine = line.take("B")
-    asyncio.get_running_loop().call_soon(lambda: coroutine.send(None), context=_mortal.Context())
+    asyncio.get_running_loop().call_soon(lambda: coroutine.send(None), context=Context())
     await settle()
     (number,) = set(requests.watch.homes) - homes
     home = requests.watch.homes[number]
