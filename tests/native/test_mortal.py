@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from contextvars import Context
 from typing import Any
 
@@ -38,6 +39,33 @@ class Line:
     async def release(self, name: str) -> None:
         self.go_on[name].set()
         await settle()
+
+
+class Room:
+    """Where requests wait for a condition."""
+
+    def __init__(self) -> None:
+        self.mutex, self.condvar = Mutex(), Condvar()
+        self.done: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def wait(self, name: str) -> None:
+        async with self.mutex as guard:
+            await self.condvar.wait(guard)
+            self.done.append(name)
+
+    async def notify(self, notify: Callable[[Condvar], object]) -> None:
+        async with self.mutex:
+            notify(self.condvar)
+            await self.go_on.wait()
+
+
+async def hold(*locks: Any) -> None:
+    """All of them, for ever."""
+    async with AsyncExitStack() as stack:
+        for lock in locks:
+            await stack.enter_async_context(lock)
+        await asyncio.Event().wait()
 
 
 async def handed_over(line: Line) -> None:
@@ -283,10 +311,6 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(r
     """It went free with the one that somebody waited for."""
     first, second = Mutex(), Mutex()
 
-    async def take_both() -> None:
-        async with first, second:
-            await asyncio.Event().wait()
-
     async def ask() -> tuple[bool, bool]:
         taken = take(second)
         if hasattr(taken, "__aenter__"):
@@ -295,7 +319,7 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(r
         with taken as guard:
             return guard.recovered, guard.recovered
 
-    await requests.begin("A", take_both())
+    await requests.begin("A", hold(first, second))
     waiter = Line(first)
     await requests.begin("B", waiter.take("B"))
     requests.kill("A")
@@ -312,15 +336,11 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(r
 async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_asks(requests: Requests) -> None:
     mutex, rwlock = Mutex(), RwLock()
 
-    async def take_both() -> None:
-        async with mutex, rwlock.write():
-            await asyncio.Event().wait()
-
     async def ask() -> bool:
         async with rwlock.read() as guard:
             return guard.recovered
 
-    await requests.begin("A", take_both())
+    await requests.begin("A", hold(mutex, rwlock.write()))
     await requests.begin("B", Line(mutex).take("B"))
     requests.kill("A")
     await requests.tick("B", times=SILENT + 1)
@@ -330,28 +350,16 @@ async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_as
 
 @in_requests
 async def test_notification_of_a_dead_waiter_goes_to_the_next(requests: Requests) -> None:
-    mutex, condvar = Mutex(), Condvar()
-    done = []
+    room = Room()
 
-    async def wait(name: str) -> None:
-        async with mutex as guard:
-            await condvar.wait(guard)
-            done.append(name)
-
-    async def notify() -> None:
-        async with mutex:
-            condvar.notify_one()
-            await go_on.wait()
-
-    go_on = asyncio.Event()
     for name in "AB":
-        await requests.begin(name, wait(name))
-    await requests.begin("C", notify())
+        await requests.begin(name, room.wait(name))
+    await requests.begin("C", room.notify(Condvar.notify_one))
     requests.kill("A")
     await requests.tick("B")
-    go_on.set()
+    room.go_on.set()
     await settle()
-    assert done == ["B"]
+    assert room.done == ["B"]
 
 
 @in_requests
@@ -366,12 +374,7 @@ async def test_holder_that_answers_is_left_alone(requests: Requests) -> None:
 async def test_dead_holder_that_waits_itself_is_buried(requests: Requests) -> None:
     first, second = Mutex(), Mutex()
     other = await line_of(requests, second, "B")
-
-    async def take_both() -> None:
-        async with first, second:
-            pass
-
-    await requests.begin("A", take_both())
+    await requests.begin("A", hold(first, second))
     line = Line(first)
     await requests.begin("C", line.take("C"))
     requests.kill("A")
@@ -409,13 +412,7 @@ async def test_slow_sleeper_is_not_buried_for_a_permit(requests: Requests) -> No
 async def test_who_waits_for_a_condition_has_the_silent_buried(requests: Requests) -> None:
     """Nobody can say who would notify."""
     line = await line_of(requests, Mutex(), "A")
-    mutex, condvar = Mutex(), Condvar()
-
-    async def wait() -> None:
-        async with mutex as guard:
-            await condvar.wait(guard)
-
-    await requests.begin("B", wait())
+    await requests.begin("B", Room().wait("B"))
     requests.kill("A")
     await requests.tick("B", times=SILENT + 1)
     assert not line.lock.locked()
@@ -548,46 +545,28 @@ async def test_dead_task_in_the_middle_of_a_plain_call_cannot_be_closed() -> Non
 @in_requests
 async def test_notified_sleepers_of_other_homes_are_not_roused_there(requests: Requests) -> None:
     """Condvar wakes all of its own loop in one go; not those of another home."""
-    mutex, condvar = Mutex(), Condvar()
-    done = []
+    room = Room()
 
-    async def wait(name: str) -> None:
-        async with mutex as guard:
-            await condvar.wait(guard)
-            done.append(name)
-
-    async def notify() -> None:
-        async with mutex:
-            condvar.notify_all()
-
-    await requests.begin("A", wait("A"))
-    await requests.begin("B", wait("B"), of="A")
-    await requests.begin("C", wait("C"))
+    await requests.begin("A", room.wait("A"))
+    await requests.begin("B", room.wait("B"), of="A")
+    await requests.begin("C", room.wait("C"))
     requests.kill("C")
-    await requests.begin("D", notify())
-    assert done == ["A", "B"]
+    room.go_on.set()
+    await requests.begin("D", room.notify(Condvar.notify_all))
+    assert room.done == ["A", "B"]
     await requests.tick("C", times=1)
-    assert done == ["A", "B", "C"]
+    assert room.done == ["A", "B", "C"]
 
 
 @in_requests
 async def test_notified_sleepers_of_the_notifiers_home_are_roused_in_one_go(requests: Requests) -> None:
-    mutex, condvar = Mutex(), Condvar()
-    done = []
+    room = Room()
 
-    async def wait(name: str) -> None:
-        async with mutex as guard:
-            await condvar.wait(guard)
-            done.append(name)
-
-    async def notify() -> None:
-        async with mutex:
-            condvar.notify_all()
-
-    await requests.begin("A", wait("A"))
-    await requests.begin("B", wait("B"), of="A")
-    await requests.begin("C", notify(), of="A")
-    assert done == ["A", "B"]
+    await requests.begin("A", room.wait("A"))
+    await requests.begin("B", room.wait("B"), of="A")
+    room.go_on.set()
+    await requests.begin("C", room.notify(Condvar.notify_all), of="A")
+    assert room.done == ["A", "B"]
     assert "ring" not in requests.home("A").did
 
 
