@@ -115,6 +115,8 @@ class FreeMutex(QueuedSynchronizer):
                 return True
             lock.release()
         if self._held is not held:
+            if self._deferred:
+                self._catch_up()
             return False
         self._held = None
         self._put_back()

@@ -659,6 +659,16 @@ def test_a_guard_released_by_a_thread_as_its_block_ends_is_released_once(
     mutex.try_lock().release()
 
 
+def test_what_is_put_off_as_a_guard_turns_out_to_be_released_is_done() -> None:
+    """Whoever was inside the lock looks, though there was nothing to hand over."""
+    mutex, guard = HandingMutex(0), object()
+    mutex.interfere = lambda: None
+    done: list[str] = []
+    mutex._deferred.append((done.append, "put off"))
+    assert not mutex._hand_over(guard)
+    assert done == ["put off"]
+
+
 # leaver: gives its token back     another leaver
 #                                  gives its token back
 # serves the line: two
@@ -948,6 +958,36 @@ def test_a_finalizer_never_blocks_on_a_lock_that_another_thread_is_inside(thread
     assert mutex.locked()
     go_on.set()
     other.result(30)
+    assert not mutex.locked()
+
+
+class EmptiedAndFilled(list[Any]):
+    """What was put off: done by another thread just now, and something new comes a moment later."""
+
+    fill: Callable[[], object]
+    looks = 0
+
+    def __bool__(self) -> bool:
+        self.looks += 1
+        if self.looks == 2:  # inside the internal lock
+            self.fill()
+            return False
+        return self.looks == 1 or len(self) > 0
+
+
+# thread 1: sees something put off    thread 2
+#                                     does it
+# is inside the lock, sees nothing
+#                                     thread 3: a guard is collected: leaves its release there
+# leaves, and looks again
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+def test_what_is_put_off_as_somebody_finds_nothing_to_do_is_done(threads: ThreadPoolExecutor) -> None:
+    """Whoever was inside the lock looks again after leaving it, though it found nothing there."""
+    mutex = Mutex(0)
+    guards = [mutex.try_lock()]
+    mutex._deferred = put_off = EmptiedAndFilled()
+    put_off.fill = lambda: threads.submit(guards.clear).result(30)
+    mutex._catch_up()
     assert not mutex.locked()
 
 
