@@ -165,5 +165,4 @@ class _Writer:
     def finish(self) -> None:
         """Commit. What does not fit still takes the place of the older response, which is right no more."""
         response = StoredResponse(self._status, self._headers, b"".join(self._chunks))
-        self._chunks.clear()
         self._cache._commit(self._key, _Entry(self._validator, response, self._size))

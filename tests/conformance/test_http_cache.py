@@ -677,6 +677,15 @@ def test_what_is_too_large_is_not_stored_nor_collected() -> None:
     assert storage.statistics().bytes == 0
 
 
+def test_finishing_twice_commits_the_same_once_more() -> None:
+    storage = InMemoryCache()
+    writer = storage.writer("a", Validator('"e"', None), 200, ())
+    writer.write(b"body")
+    for _ in range(2):
+        writer.finish()
+        assert storage.load("a") == StoredResponse(200, (), b"body")
+
+
 def test_statistics_count_hits_and_misses() -> None:
     storage = InMemoryCache()
     storage.try_hit("a")
