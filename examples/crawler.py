@@ -236,9 +236,16 @@ def build_documentation(folder: Path) -> None:
     if not sources:
         raise FileNotFoundError(0, "has no documentation", str(PROJECT))
     for source in sources:
+        text = source.read_text("utf-8")
         page = folder / source.relative_to(PROJECT).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"<!doctype html><meta charset=utf-8>\n{render(source.read_text('utf-8'))}", "utf-8")
+        page.write_text(f"<!doctype html><meta charset=utf-8>\n{render(text)}", "utf-8")
+        for target in re.findall(r"\]\(([^)\s:]+\.py)\)", text):
+            program = (source.parent / target).resolve()
+            if program.is_file() and program.is_relative_to(PROJECT):  # else the link is dead
+                copy = folder / program.relative_to(PROJECT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(program.read_bytes())
 
 
 def find_pages(folder: Path) -> list[str]:
