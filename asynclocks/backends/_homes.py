@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ def context_of(task: Any) -> Context:
 
 
 def home_of(task: Any) -> Home | None:
-    return context_of(task).get(dwelling)
+    home: Home | None = context_of(task).get(dwelling)
+    return None if home is None else home.today()
 
 
 class Nowhere:
@@ -54,6 +56,7 @@ class Home:
         self.sleepers: dict[MortalParker, None] = {}
         self.ticking: bool = False
         self.lost: bool = False
+        self._moved_to: Home | None = None  # where its tasks are at home in truth
         self._task = ref(task) if task is not None else _nobody  # the last that needed it
         self._letters: list[MortalParker] = []
         self._expects = False  # gets letters
@@ -147,8 +150,22 @@ class Home:
             if task is current_task():
                 dwelling.set(home)
             else:
-                context_of(task).run(dwelling.set, home)
+                with suppress(RuntimeError):  # its stack is switched out in the middle of a step
+                    context_of(task).run(dwelling.set, home)
+        self._moved_to = home
+        home._blocking += self._blocking
         self.close()
+
+    @property
+    def has_moved(self) -> bool:
+        return self._moved_to is not None
+
+    def today(self) -> Home:
+        """This home or, if another one turned out to be the same, that."""
+        home = self
+        while home._moved_to is not None:
+            home = home._moved_to
+        return home
 
     def keep(self) -> None:
         """Somebody here holds something."""

@@ -57,6 +57,9 @@ class Watch:
             home = self._kind(self, task)
             if task is not None:  # else everybody after would inherit it
                 dwelling.set(home)
+        elif home.has_moved:
+            home = home.today()
+            dwelling.set(home)
         return home  # type: ignore[no-any-return]
 
     def receive(self, number: int) -> None:

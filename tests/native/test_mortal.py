@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
 
 from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
+from asynclocks.backends import _homes
 from asynclocks.backends._burial import PATIENCE, end
-from asynclocks.backends._homes import SILENT, dwelling
+from asynclocks.backends._homes import SILENT, dwelling, home_of
 from asynclocks.backends._mortal import MortalParker
 from tests.native.mortal import Place, Requests, in_requests
 from tests.support import settle
@@ -752,6 +753,29 @@ async def test_tasks_of_one_context_share_a_home(requests: Requests, monkeypatch
     await requests.begin("C", line.take("C"))
     assert requests.home("A") is requests.home("B") is requests.home("C")
     assert requests.home("A").did == ["open", "anchor", "tick"]
+    assert len(requests.watch.homes) == 1
+
+
+@in_requests
+async def test_task_whose_stack_is_switched_out_is_at_home_where_the_one_it_waits_for_is(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may change its context meanwhile: it moves when it goes on."""
+    line, second = Line(Mutex()), Line(Mutex())
+    await requests.begin("A", line.take("A"))
+    monkeypatch.setattr(Place, "do_tell_here", lambda self: self is requests.home("A"))
+
+    async def plain_call() -> None:
+        home = requests.watch.dwell(asyncio.current_task())
+        with monkeypatch.context() as patch:
+            patch.setattr(_homes, "current_task", lambda: None)  # the step of the one that waits for it, in a copy
+            copy_context().run(home.open)
+        assert home_of(asyncio.current_task()) is requests.home("A")
+        await second.take("B")
+
+    await requests.begin("B", plain_call())
+    assert requests.home("A") is requests.home("B")
+    assert requests.home("A").did == ["open", "anchor"]
     assert len(requests.watch.homes) == 1
 
 
