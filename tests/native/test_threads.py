@@ -23,6 +23,7 @@ from asynclocks import (
     DeadlockError,
     GuardReleasedError,
     Mutex,
+    MutexStatistics,
     Permit,
     Semaphore,
     TryLockError,
@@ -657,6 +658,30 @@ def test_a_guard_released_by_a_thread_as_its_block_ends_is_released_once(
         waiting.pop(0).result(30).release()
     assert not mutex.locked()
     mutex.try_lock().release()
+
+
+# holder: leaves, sees the line     waiter: queued
+#                                   leaves the line
+# finds nobody to hand over to
+def test_a_line_that_is_gone_as_a_block_ends_leaves_the_mutex_free() -> None:
+    """As if nobody had stood there; and the guard is released."""
+    mutex = HandingMutex(0)
+
+    async def begin_waiting() -> Any:
+        waiting = mutex.acquire()
+        waiting.send(None)
+        return waiting
+
+    async def main() -> None:
+        async with mutex as guard:
+            waiting = await asyncio.ensure_future(begin_waiting())
+            mutex.interfere = waiting.close
+        assert guard.released
+        assert mutex.statistics() == MutexStatistics(locked=False, owner=None, waiting=0)
+
+    asyncio.run(main())
+    with mutex.try_lock(), pytest.raises(TryLockError):
+        mutex.try_lock()
 
 
 def test_what_is_put_off_as_a_guard_turns_out_to_be_released_is_done() -> None:
