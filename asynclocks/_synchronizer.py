@@ -156,16 +156,16 @@ class QueuedSynchronizer:
     def _catch_up(self) -> None:
         # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
         while self._deferred and self._lock.acquire(False):
+            granted = None
             try:
                 if self._busy:
                     return
-                if not self._deferred:  # another thread was quicker; but a third may have put something off since
-                    continue
                 self._busy = True
                 try:
-                    change, argument = self._deferred.pop(0)
-                    change(argument)
-                    granted = self._serve()
+                    if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
+                        change, argument = self._deferred.pop(0)
+                        change(argument)
+                        granted = self._serve()
                 finally:
                     self._busy = False
             finally:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 import trio
 
-import asynclocks
 from asynclocks import Mutex, OnceCell, RwLock, Semaphore
+from tests.native.striking import Striking
 
-HERE = str(Path(asynclocks.__file__).parent)
 BELOW = ("_synchronizer.py", "backends")  # one for all: their every step, for every primitive, would take minutes
 
 
@@ -27,32 +23,6 @@ def own_garbage() -> Iterator[None]:
     gc.freeze()  # or each of the many collections would look at all that pytest has
     yield
     gc.unfreeze()
-
-
-class Striking:
-    """Lets Ctrl-C strike before the `step`-th instruction that the library runs in `with`."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def __enter__(self) -> None:
-        self._before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # 3.12 makes ready for it only when tracing begins
-        sys.settrace(self._trace)
-
-    def __exit__(self, *exc: object) -> None:
-        sys.settrace(self._before)
-
-    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
-        path = frame.f_code.co_filename
-        if not path.startswith(HERE) or any(part in path for part in BELOW):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left == 0:
-                signal.raise_signal(signal.SIGINT)
-        return self._trace
 
 
 async def mutex_block(mutex: Mutex[None]) -> None:
@@ -159,7 +129,7 @@ def test_ctrl_c_at_any_instruction_loses_nothing(work: Callable[[Any], Awaitable
     while left <= 0:  # until the work was done before the strike
         primitive: Any = make()
         step += 1
-        striking = Striking(step)
+        striking = Striking(step, lambda: signal.raise_signal(signal.SIGINT), BELOW)
 
         async def main(primitive: Any = primitive, striking: Striking = striking) -> None:
             with striking:
