@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from weakref import ref
 
@@ -13,7 +12,7 @@ from asynclocks._flights import Outcome
 from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
 from asynclocks._map_keys import EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
 from asynclocks._synchronizer import Ticket
-from asynclocks.backends._seam import uninterrupted
+from asynclocks.backends._seam import made_by, uninterrupted
 
 if TYPE_CHECKING:
     from asynclocks.concurrent_map import ConcurrentMap
@@ -113,10 +112,7 @@ class Entry(Guard, Generic[K, V]):
         present = self._current()
         if present is not MISSING:
             return cast(V, present)
-        value: Any = init()
-        if isawaitable(value):
-            value = await value
-        return self.or_insert(value)
+        return self.or_insert(await made_by(init))
 
     def and_modify(self, change: Callable[[V], V]) -> Self:
         """Replace the value by what `change` makes of it; nothing where there is none. Raises GuardReleasedError."""
@@ -143,6 +139,7 @@ class Entry(Guard, Generic[K, V]):
             self._refuse()
         return self._map.get(self._key, MISSING) if staged is UNCHANGED else staged
 
+    @uninterrupted
     def _finish(self, commit: bool) -> bool:
         """End the transaction and let go. False: it had let go already."""
         committed: Any = UNCHANGED
@@ -258,6 +255,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         self._use()
         return self._loose()
 
+    @uninterrupted
     async def _loose(self) -> Entry[K, V]:
         return LooseEntry(await self._map._take(self._key, EXCLUSIVE))
 
@@ -345,5 +343,5 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         return f"<entry() of {self._of()}>" if self._staged is UNUSED else super().__repr__()
 
     def __del__(self) -> None:
-        if self._staged is UNUSED:
+        if getattr(self, "_staged", GONE) is UNUSED:  # Ctrl-C may come before `entry()` is through
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)

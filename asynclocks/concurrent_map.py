@@ -22,6 +22,7 @@ from asynclocks._map_entries import Entry, EntryBlock, LooseEntry, Ref, new_obje
 from asynclocks._map_keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
 from asynclocks._synchronizer import Ticket, weakly
 from asynclocks.backends import blocking_parker, running_task, whose_turn
+from asynclocks.backends._seam import made_by, uninterrupted
 
 __all__ = ["ConcurrentMap", "ConcurrentMapStatistics", "Entry", "Ref"]
 
@@ -77,6 +78,7 @@ class ConcurrentMap(SharedDict[K, V]):
         block._hold = None
         return block
 
+    @uninterrupted
     def try_entry(self, key: K) -> Entry[K, V]:
         """The exclusive hold on `key` now, from any thread, with or without a loop.
 
@@ -108,6 +110,7 @@ class ConcurrentMap(SharedDict[K, V]):
         """
         return Acquisition(KeyName(self, key), "ref()", partial(self._ref, key))
 
+    @uninterrupted
     def try_ref(self, key: K) -> Ref[K, V]:
         """A shared hold on `key` now, from any thread, with or without a loop.
 
@@ -164,6 +167,7 @@ class ConcurrentMap(SharedDict[K, V]):
                 finally:
                     del outcome
 
+    @uninterrupted
     async def compute(self, key: K, change: Callable[[V | None], Awaitable[V | None]]) -> V | None:
         """Replace the value of `key` by what awaiting ``change(value)`` gives, and return that; in order per key.
 
@@ -174,7 +178,7 @@ class ConcurrentMap(SharedDict[K, V]):
             DeadlockError: waiting here could never end.
         """
         async with self.entry(key) as entry:
-            value = await change(entry.get())
+            value: V | None = await made_by(change, entry.get())
             if value is None:
                 entry.remove()
             else:
@@ -211,6 +215,7 @@ class ConcurrentMap(SharedDict[K, V]):
                 return hold
             line = hold.request
 
+    @uninterrupted
     async def _ref(self, key: K) -> Ref[K, V]:
         return self._ref_of(await self._take(key, SHARED))
 
@@ -230,6 +235,7 @@ class ConcurrentMap(SharedDict[K, V]):
         flight = present.flight if isinstance(present, KeyLock) else None
         return flight if flight is not None and not flight.over else Flight(self, key)
 
+    @uninterrupted
     async def _fly(self, key: K, init: Callable[[], Any]) -> V:
         while True:
             ticket: Ticket = await self._flight_to(key)._acquire()
@@ -247,9 +253,7 @@ class ConcurrentMap(SharedDict[K, V]):
         try:
             value = flight.present()
             if value is MISSING:
-                value = init()
-                if isawaitable(value):
-                    value = await value
+                value = await made_by(init)
                 self._inside(self._put, flight.key, value)
         except BaseException as error:
             flight.fail(ticket, error)

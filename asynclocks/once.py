@@ -19,7 +19,7 @@ from asynclocks import backends
 from asynclocks._places import PlacingSynchronizer
 from asynclocks._synchronizer import GRANTED, Ticket
 from asynclocks.backends import task_name
-from asynclocks.backends._seam import interruptible, uninterrupted
+from asynclocks.backends._seam import made_by, uninterrupted
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         if ticket.request is not INITIALIZE:
             return cast(T, ticket.request)
         try:
-            value = await _make(init)
+            value = await made_by(init)
         except BaseException:
             self._give(self._withdraw, ticket)
             raise
@@ -259,12 +259,6 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
 
 
 OnceLock = OnceCell  # std's name for it
-
-
-@interruptible
-async def _make(init: Callable[[], Any]) -> Any:
-    value = init()
-    return await value if isawaitable(value) else value
 
 
 def _refuse_awaitable(value: Any, cell: object) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, MutableMapping
 from enum import Enum
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
@@ -83,6 +84,13 @@ def interruptible(function: F) -> F:
     """Mark a function that runs code of the user's in the middle of an `uninterrupted` one: there it may come."""
     interruptible_functions.append(function)
     return function
+
+
+@interruptible
+async def made_by(function: Callable[..., Any], *args: Any) -> Any:
+    """What the user's function returns; if that is awaitable, what awaiting it gives."""
+    value = function(*args)
+    return await value if isawaitable(value) else value
 
 
 class State(Enum):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from asynclocks import Mutex, OnceCell, RwLock, Semaphore
+from asynclocks import ConcurrentMap, Mutex, OnceCell, RwLock, Semaphore
 from tests.native.striking import Striking
 
 BELOW = ("_synchronizer.py", "backends")  # one for all: their every step, for every primitive, would take minutes
@@ -85,6 +85,50 @@ async def once(cell: OnceCell[int]) -> None:
     await cell.get_or_init(init)
 
 
+async def map_writes(shared: ConcurrentMap[str, int]) -> None:
+    shared["a"] = 1
+    shared.insert("a", 2)
+    shared.alter("a", abs)
+    shared.pop("a")
+
+
+async def map_entry_block(shared: ConcurrentMap[str, int]) -> None:
+    async with shared.entry("a") as entry:
+        entry.value = 1
+
+
+async def map_entry(shared: ConcurrentMap[str, int]) -> None:
+    with await shared.entry("a") as entry:
+        entry.value = 1
+
+
+async def map_try_entry(shared: ConcurrentMap[str, int]) -> None:
+    with shared.try_entry("a") as entry:
+        entry.value = 1
+
+
+async def map_refs(shared: ConcurrentMap[str, int]) -> None:
+    shared["a"] = 1
+    with shared.try_ref("a"), await shared.ref("a"):
+        pass
+
+
+async def map_flight(shared: ConcurrentMap[str, int]) -> None:
+    async def init() -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    await shared.get_or_insert_with("a", init)
+
+
+async def map_compute(shared: ConcurrentMap[str, int]) -> None:
+    async def change(_: int | None) -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    await shared.compute("a", change)
+
+
 def mutex_is_free(mutex: Mutex[None]) -> bool:
     return not mutex.locked()
 
@@ -98,6 +142,11 @@ def rwlock_is_free(lock: RwLock[None]) -> bool:
     return True
 
 
+def map_is_idle(shared: ConcurrentMap[str, int]) -> bool:
+    shared["a"] = 1
+    return not shared._held and not shared._deferred
+
+
 def once_is_left(cell: OnceCell[int]) -> bool:
     return not cell.statistics().initializing
 
@@ -105,6 +154,7 @@ def once_is_left(cell: OnceCell[int]) -> bool:
 MUTEX = (Mutex, mutex_is_free)
 SEMAPHORE = (lambda: Semaphore(2), semaphore_is_whole)
 RWLOCK = (RwLock, rwlock_is_free)
+MAP = (ConcurrentMap, map_is_idle)
 WORKS = {
     mutex_block: MUTEX,
     mutex_lock: MUTEX,
@@ -117,6 +167,13 @@ WORKS = {
     rwlock_guards: RWLOCK,
     rwlock_try: RWLOCK,
     once: (OnceCell, once_is_left),
+    map_writes: MAP,
+    map_entry_block: MAP,
+    map_entry: MAP,
+    map_try_entry: MAP,
+    map_refs: MAP,
+    map_flight: MAP,
+    map_compute: MAP,
 }
 
 
@@ -143,17 +200,23 @@ def test_ctrl_c_at_any_instruction_loses_nothing(work: Callable[[Any], Awaitable
     assert step > 20
 
 
-def test_ctrl_c_reaches_an_initializer() -> None:
+INITIALIZING: dict[str, Callable[[Callable[..., int]], Any]] = {
+    "OnceCell": lambda init: OnceCell[int]().get_or_init(init),
+    "flight": lambda init: ConcurrentMap[str, int]().get_or_insert_with("a", init),
+    "compute": lambda init: ConcurrentMap[str, int]().compute("a", init),
+}
+
+
+@pytest.mark.parametrize("initialize", INITIALIZING.values(), ids=INITIALIZING)
+def test_ctrl_c_reaches_an_initializer(initialize: Callable[[Callable[..., int]], Any]) -> None:
     """The user's own code is no part of the library's."""
-    cell: OnceCell[int] = OnceCell()
     went_on = []
 
-    def init() -> int:
+    def init(*_: object) -> int:
         signal.raise_signal(signal.SIGINT)
         went_on.append(True)
         return 1
 
     with pytest.raises(KeyboardInterrupt):
-        trio.run(cell.get_or_init, init)
+        trio.run(initialize, init)
     assert not went_on
-    assert once_is_left(cell)
