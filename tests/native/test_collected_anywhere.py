@@ -1,23 +1,52 @@
-"""A block that the collector ends between any two instructions of the library, in the thread that runs them."""
+"""A holder that the collector destroys between any two instructions of the library, in the thread that runs them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from operator import methodcaller
 from typing import Any
 
 import pytest
 
-from asynclocks import Mutex, TryLockError
+from asynclocks import Mutex, RwLock, Semaphore, WouldBlock
 from tests.native.striking import Striking
 
 Waiting = Coroutine[Any, Any, Any]
 
 
-async def hold(mutex: Mutex[None]) -> None:
-    async with mutex:
+class Kind:
+    """A primitive, and how one at a time has it."""
+
+    def __init__(self, make: Callable[[], Any], block: Callable[[Any], Any], take: str, try_take: str) -> None:
+        self.make = make
+        self.block = block
+        self.take, self.try_take = methodcaller(take), methodcaller(try_take)
+
+
+MUTEX = Kind(Mutex, lambda mutex: mutex, "lock", "try_lock")
+SEMAPHORE = Kind(lambda: Semaphore(1), lambda semaphore: semaphore, "acquire", "try_acquire")
+RWLOCK = Kind(RwLock, RwLock.write, "write", "try_write")
+
+
+async def hold_by_block(kind: Kind, primitive: Any) -> None:
+    async with kind.block(primitive):
         await asyncio.get_running_loop().create_future()
+
+
+async def hold_by_guard(kind: Kind, primitive: Any) -> None:
+    with kind.try_take(primitive):
+        await asyncio.get_running_loop().create_future()
+
+
+async def hold_by_nothing(kind: Kind, primitive: Any) -> None:
+    guard = kind.try_take(primitive)
+    await asyncio.get_running_loop().create_future()
+    guard.release()
+
+
+async def take(kind: Kind, primitive: Any) -> Any:
+    return await kind.take(primitive)
 
 
 async def begin(coroutine: Waiting) -> Waiting:
@@ -26,56 +55,62 @@ async def begin(coroutine: Waiting) -> Waiting:
     return coroutine
 
 
-def goes_on(waiting: Waiting) -> bool:
-    """It was granted, and now has the mutex."""
+def granted(waiting: Waiting) -> Any:
+    """What it was granted: it must not wait any more."""
     try:
         waiting.send(None)
-    except StopIteration:
-        return True
-    return False
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("nobody served it")
 
 
-def arrive(mutex: Mutex[None], first: Waiting) -> list[Waiting]:
-    arrival = mutex.acquire()
+def arrive(kind: Kind, primitive: Any, first: Waiting) -> list[Waiting]:
+    arrival = take(kind, primitive)
     arrival.send(None)
     return [first, arrival]
 
 
-def leave(mutex: Mutex[None], first: Waiting) -> list[Waiting]:
+def leave(kind: Kind, primitive: Any, first: Waiting) -> list[Waiting]:
     first.close()
     return []
 
 
-def look(mutex: Mutex[None], first: Waiting) -> list[Waiting]:
-    with suppress(TryLockError):
-        mutex.try_lock()
-    mutex.statistics()
+def look(kind: Kind, primitive: Any, first: Waiting) -> list[Waiting]:
+    with pytest.raises(WouldBlock):
+        kind.try_take(primitive)
     return [first]
 
 
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
 @pytest.mark.parametrize("act", [arrive, leave, look])
-def test_a_block_collected_between_any_two_instructions_lets_the_line_go_on(
-    act: Callable[[Mutex[None], Waiting], list[Waiting]],
+@pytest.mark.parametrize("hold", [hold_by_block, hold_by_guard, hold_by_nothing])
+@pytest.mark.parametrize("kind", [MUTEX, SEMAPHORE, RWLOCK], ids=["mutex", "semaphore", "rwlock"])
+def test_a_holder_collected_between_any_two_instructions_lets_the_line_go_on(
+    kind: Kind, hold: Callable[[Kind, Any], Waiting], act: Callable[[Kind, Any, Waiting], list[Waiting]]
 ) -> None:
-    """Nobody is lost, nobody is served twice, and in the end the mutex is free."""
+    """Nobody is lost, nobody is served twice, and in the end the lock is free."""
 
     async def run(step: int) -> int:
-        mutex: Mutex[None] = Mutex()
-        holder = await asyncio.ensure_future(begin(hold(mutex)))
-        first = await asyncio.ensure_future(begin(mutex.acquire()))
+        primitive = kind.make()
+        holder = await asyncio.ensure_future(begin(hold(kind, primitive)))
+        first = await asyncio.ensure_future(begin(take(kind, primitive)))
         striking = Striking(step, holder.close)
         with striking:
-            line = act(mutex, first)
+            line = act(kind, primitive, first)
         holder.close()
         for waiting in line:
-            assert goes_on(waiting), f"collected before instruction {step}"
-            mutex.release()
-        assert not mutex.locked(), f"collected before instruction {step}"
-        assert mutex.statistics().waiting == 0
+            guard = granted(waiting)
+            with pytest.raises(WouldBlock):
+                kind.try_take(primitive)
+            guard.release()
+        kind.try_take(primitive).release()
         return striking.left
 
     step, left = 0, 0
     while left <= 0:
         step += 1
-        left = asyncio.run(run(step))
+        try:
+            left = asyncio.run(run(step))
+        except AssertionError as error:
+            raise AssertionError(f"collected before instruction {step}") from error
     assert step > 20
