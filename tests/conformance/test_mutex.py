@@ -159,6 +159,22 @@ async def test_a_cancelled_waiter_loses_its_place_and_nobody_else_does(who: str,
 
 
 @both_cancels
+async def test_who_became_the_first_may_leave_as_any_other(cancel: Cancel) -> None:
+    """The ones behind are served as if it had never stood there."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks:
+        line = Line(tasks, lambda: mutex)
+        await line.join(*"abcd")
+        await line.let_go("a")
+        cancel(line["c"])
+        await settle()
+        assert mutex.statistics().waiting == 1
+        await line.let_go(*"bd")
+    assert line.log == ["a", "b", "d"]
+    assert not mutex.locked()
+
+
+@both_cancels
 async def test_everybody_may_leave_the_line(cancel: Cancel) -> None:
     """When all waiters were cancelled the mutex is as if they had never come."""
     mutex = Mutex()

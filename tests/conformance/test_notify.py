@@ -484,6 +484,20 @@ async def test_a_notified_is_awaited_once() -> None:
         cancelled.enable()
 
 
+async def test_one_that_is_cancelled_and_dropped_leaves_the_line_once() -> None:
+    """Those behind it stay in it."""
+    notify = Notify()
+    first, second = notify.notified(), notify.notified()
+    assert not first.enable()
+    assert not second.enable()
+    first.cancel()
+    del first
+    assert state(notify) == (1, False)
+    notify.notify_one()
+    assert second.enable()
+    assert state(notify) == (0, False)
+
+
 async def test_a_notified_that_a_task_awaits_cannot_be_awaited_or_cancelled_by_another() -> None:
     """The first one's wait goes on."""
     notify = Notify()

@@ -26,6 +26,7 @@ from asynclocks import (
     Semaphore,
     UnsupportedLoopError,
     UpgradableReadGuard,
+    set_deadlock_policy,
 )
 from tests.support import collect
 
@@ -1004,6 +1005,31 @@ def test_an_upgrade_that_is_closed_by_hand_leaves_its_guard_held() -> None:
     assert lock.statistics().waiting_writers == 0
     reading.release()
     guard.try_upgrade().release()
+
+
+def test_a_wait_that_was_refused_by_an_error_keeps_no_task_alive() -> None:
+    """What was noted of it is forgotten while its loop goes on."""
+    mutex = Mutex()
+    before = set_deadlock_policy("warn")
+
+    async def wait_for_itself() -> None:
+        async with mutex:
+            with pytest.raises(RuntimeWarning, match="deadlock"):
+                await mutex.lock()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(wait_for_itself())
+        await task
+        gone = weakref.ref(task)
+        del task
+        await passes()
+        collect()
+        assert gone() is None
+
+    try:
+        asyncio.run(main())
+    finally:
+        set_deadlock_policy(before)
 
 
 @both

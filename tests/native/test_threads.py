@@ -660,6 +660,49 @@ def test_a_guard_released_by_a_thread_as_its_block_ends_is_released_once(
     mutex.try_lock().release()
 
 
+@pytest.mark.parametrize("then", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)], ids=["asyncio", "trio"])
+def test_what_is_put_off_as_a_mutex_is_handed_over_is_done(
+    then: Callable[[Any], None], threads: ThreadPoolExecutor
+) -> None:
+    """Whoever was inside the lock looks after leaving it."""
+    mutex = HandingMutex(0)
+    waiting: list[Any] = []
+    done: list[str] = []
+    mutex.interfere = lambda: mutex._deferred.append((done.append, "put off"))
+
+    def queue(_: Any) -> None:
+        waiting.append(threads.submit(mutex.blocking_lock))
+        wait_until(queued(mutex, 1))
+
+    then(leave_a_block(mutex, queue))
+    assert done == ["put off"]
+    waiting[0].result(30).release()
+
+
+# holder: leaves, sees nobody     thread
+#                                 queues, finds no token
+# gives it back: the thread's
+def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(threads: ThreadPoolExecutor) -> None:
+    """The one looks at the line last, and the other stood in it first."""
+    mutex = Mutex(0)
+    tokens = tokens_of(mutex)
+    waiting: list[Any] = []
+
+    def queue() -> None:
+        list.pop(tokens)  # it is not there yet
+        waiting.append(threads.submit(mutex.blocking_lock, 30))
+        wait_until(queued(mutex, 1))
+        list.append(tokens, None)
+
+    async def main() -> None:
+        async with mutex:
+            tokens.given.append(queue)
+
+    asyncio.run(main())
+    waiting[0].result(30).release()
+    assert not mutex.locked()
+
+
 # holder: leaves, sees the line     waiter: queued
 #                                   leaves the line
 # finds nobody to hand over to
