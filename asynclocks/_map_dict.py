@@ -2,27 +2,19 @@
 
 The map *is* a dict that holds committed values and nothing else, so reading costs what reading a dict costs. Its
 writes are overridden: they take one short lock (`_map_lock`) and refuse a key that somebody holds. Who holds or awaits
-a key stands in a second dict, the table (`_held`), and only so long; see `_map_keys`.
-
-Inside the lock runs no callback, and no value is dropped there: what a write replaces is handed out and goes when the
-lock is free. A key's own ``__hash__``, ``__eq__`` and ``__del__`` cannot be kept out; nor can a collector's
-finalizer that happens to run there. The lock is re-entrant for them, and what is read or written there is read or
-written in one step of dict's own, so what they do comes before it or after it. (A key whose ``__eq__`` raises in the
-middle of such a step stops it there, as it stops dict's own update.)
+a key stands in a second dict, the table (`_held`), and only so long; see `_map_keys`. What is done inside the lock
+is `_map_steps`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from contextlib import suppress
-from itertools import chain, islice, repeat
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
-from asynclocks._map_entries import set_default, set_item
+from asynclocks._map_entries import set_item
 from asynclocks._map_keys import MISSING
-from asynclocks._map_lock import LockedDict
+from asynclocks._map_steps import KeyHeld, SteppingDict
 from asynclocks.backends import task_name
 from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import KeyLockedError
@@ -33,17 +25,11 @@ R = TypeVar("R")
 K2 = TypeVar("K2", bound=Hashable)
 V2 = TypeVar("V2")
 
-# dict's own, for what is overridden here.
-_clear, _keys, _len, _pop, _popitem = dict.clear, dict.keys, dict.__len__, dict.pop, dict.popitem
-_reversed, _update, _values = dict.__reversed__, dict.update, dict.values
+_keys, _len = dict.keys, dict.__len__  # dict's own, for what is overridden here
 
 
-class _KeyHeld(Exception):
-    """Found inside the lock; KeyLockedError is raised outside, where it may ask the key for its repr."""
-
-
-class SharedDict(LockedDict[K, V]):
-    """What of a ConcurrentMap needs no loop: reads, synchronous writes, snapshots, and the lock."""
+class SharedDict(SteppingDict[K, V]):
+    """What of a ConcurrentMap needs no loop: reads, synchronous writes, snapshots."""
 
     __slots__ = ()
 
@@ -289,97 +275,12 @@ class SharedDict(LockedDict[K, V]):
         """`_inside` for a write that a held key may refuse."""
         try:
             return self._inside(change, *args)
-        except _KeyHeld as held:
+        except KeyHeld as held:
             key = held.args[0]
         raise self._refusal(what, key)
 
     def _write(self, what: str, key: K, value: Any) -> Any:
         return self._locked(what, self._put_free, key, value)
-
-    # Inside the lock.
-    def _check_free(self, key: K) -> None:
-        if self._held and self._is_held(key):
-            raise _KeyHeld(key)
-
-    def _put(self, key: K, value: Any) -> Any:
-        """Set or, with MISSING, remove; the old value, for the caller to drop outside."""
-        if value is not MISSING:
-            old: Any = self.get(key, MISSING)
-            set_item(self, key, value)
-            return old
-        old = _pop(self, key, MISSING)
-        if old is not MISSING:
-            self._shrink()
-        return old
-
-    def _shrink(self) -> None:
-        if not _len(self):
-            _clear(self)  # which frees what a large one took
-
-    def _put_free(self, key: K, value: Any) -> Any:
-        self._check_free(key)
-        return self._put(key, value)
-
-    def _look(self, key: K) -> Any:
-        self._check_free(key)
-        return self.get(key, MISSING)
-
-    def _replace(self, key: K, expected: Any, value: Any) -> bool:
-        if self._look(key) is not expected:
-            return False
-        self._put(key, value)  # the caller has the old value
-        return True
-
-    def _set_default(self, key: K, default: Any) -> Any:
-        value = self.get(key, MISSING)
-        if value is not MISSING:
-            return value
-        self._check_free(key)
-        return set_default(self, key, default)
-
-    def _pop_item(self) -> tuple[K, V]:
-        while newest := _steadily(self._newest):
-            if self._held and self._is_held(newest[0]):
-                for key in newest[1:]:
-                    if not self._is_held(key):
-                        return key, _pop(self, key)
-                raise _KeyHeld(newest[0])
-            item = _popitem(self)  # not `_pop`: it would leave a gap for the next one to look through
-            if item[0] is newest[0]:
-                self._shrink()
-                return item
-            set_item(self, *item)  # a finalizer removed the one that was found free
-        raise KeyError("popitem(): the map is empty")
-
-    def _newest(self) -> list[K]:
-        """So many keys that one of them is free, if any is."""
-        return list(islice(_reversed(self), len(self._held) + 1))
-
-    def _put_all(self, new: dict[K, V]) -> list[Any]:
-        if self._held:
-            for key, value in new.items():
-                if self.get(key, MISSING) is not value:
-                    self._check_free(key)
-        old = [self.get(key) for key in new]
-        _update(self, new)
-        return old
-
-    def _lists(self) -> tuple[list[K], list[V]]:
-        both: list[Any] = _steadily(self._keys_and_values)
-        half = len(both) // 2
-        return both[:half], both[half:]
-
-    def _keys_and_values(self) -> list[Any]:
-        # In one step: else a finalizer may come between the keys and the values.
-        return list(chain(iter(_keys(self)), iter(_values(self))))
-
-    def _clear_all(self) -> tuple[list[K], list[V]]:
-        for key in list(self._held):
-            if key in self:
-                self._check_free(key)
-        old = self._lists()
-        _clear(self)
-        return old
 
     def _change_all(self, what: str, decide: Callable[[K, V], Any]) -> None:
         decided: dict[K, tuple[V, Any]] = {}  # key: value, and what becomes of it
@@ -389,27 +290,6 @@ class SharedDict(LockedDict[K, V]):
                 return
             for key, value in undecided:
                 decided[key] = value, decide(key, value)
-
-    def _commit(self, decided: dict[K, tuple[V, Any]]) -> list[tuple[K, V]]:
-        """Change everything as decided; what is still to be decided, if anything is."""
-        keys, values = self._lists()
-        items = list(zip(keys, values, strict=True))
-        undecided = [item for item in items if item[0] not in decided or decided[item[0]][0] is not item[1]]
-        if not undecided:
-            changes = {key: decided[key][1] for key, value in items if decided[key][1] is not value}
-            for key in changes:
-                self._check_free(key)
-            self._put_each(changes)
-        return undecided
-
-    def _put_each(self, changes: dict[K, Any]) -> None:
-        """Set these or, with MISSING, remove them; `decided` keeps what they drop."""
-        removed = [key for key, new in changes.items() if new is MISSING]
-        for key in removed:
-            del changes[key]
-        _update(self, changes)
-        deque(map(_pop, repeat(self), removed, repeat(MISSING)), maxlen=0)
-        self._shrink()
 
     # For people.
     def _title(self) -> str:
@@ -430,10 +310,3 @@ class SharedDict(LockedDict[K, V]):
 
 def _plain(items: Any) -> Any:
     return items.snapshot() if isinstance(items, SharedDict) else items
-
-
-def _steadily(look: Callable[[], R]) -> R:
-    """What an iteration saw when no finalizer came between its beginning and its only step."""
-    while True:
-        with suppress(RuntimeError):  # dict says that its size changed
-            return look()
