@@ -151,12 +151,13 @@ class ConcurrentMap(SharedDict[K, V]):
         what = "blocking_get_or_insert_with()"
         deadline = math.inf if timeout is None else monotonic() + timeout
         blocking_parker(f"{what} of {self._title()}")
+        left = timeout
         while True:
             value: Any = self.get(key, MISSING)
             if value is not MISSING:
                 return cast(V, value)
             flight = self._flight_to(key)
-            ticket = flight._acquire_blocking(what, None, None if timeout is None else deadline - monotonic())
+            ticket = flight._acquire_blocking(what, None, left)
             if ticket.request is LEAD:
                 return cast(V, self._lead_blocking(flight, ticket, init))
             outcome = ticket.request
@@ -166,6 +167,7 @@ class ConcurrentMap(SharedDict[K, V]):
                     return cast(V, outcome.get())
                 finally:
                     del outcome
+            left = None if timeout is None else deadline - monotonic()
 
     @uninterrupted
     async def compute(self, key: K, change: Callable[[V | None], Awaitable[V | None]]) -> V | None:
