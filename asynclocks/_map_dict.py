@@ -27,6 +27,8 @@ V2 = TypeVar("V2")
 
 _keys, _len = dict.keys, dict.__len__  # dict's own, for what is overridden here
 
+MOST_TRIES = 10_000  # of a callback that looks at what others change meanwhile
+
 
 class SharedDict(SteppingDict[K, V]):
     """What of a ConcurrentMap needs no loop: reads, synchronous writes, snapshots."""
@@ -131,7 +133,9 @@ class SharedDict(SteppingDict[K, V]):
         Raises:
             KeyLockedError: somebody holds the key.
         """
+        tries = 0
         while True:
+            tries = self._once_more("remove_if()", tries)
             value = self._locked("remove_if()", self._look, key)
             if value is MISSING or not predicate(value):
                 return False
@@ -148,7 +152,9 @@ class SharedDict(SteppingDict[K, V]):
             KeyError: the key is absent.
             KeyLockedError: somebody holds it.
         """
+        tries = 0
         while True:
+            tries = self._once_more("alter()", tries)
             value = self._locked("alter()", self._look, key)
             if value is MISSING:
                 raise KeyError(key)
@@ -270,6 +276,15 @@ class SharedDict(SteppingDict[K, V]):
             "pass the map itself, or take its snapshot()"
         )
 
+    def _once_more(self, what: str, tries: int) -> int:
+        """Count the tries of a callback that others were quicker than; so often only its own writes are."""
+        if tries == MOST_TRIES:
+            raise RuntimeError(
+                f"{what} of {self._title()}: what its callback had seen was changed {tries} times before that could be "
+                "committed; let the callback return what is to change, and not write it itself"
+            )
+        return tries + 1
+
     # The lock.
     def _locked(self, what: str, change: Callable[..., R], *args: Any) -> R:
         """`_inside` for a write that a held key may refuse."""
@@ -284,7 +299,9 @@ class SharedDict(SteppingDict[K, V]):
 
     def _change_all(self, what: str, decide: Callable[[K, V], Any]) -> None:
         decided: dict[K, tuple[V, Any]] = {}  # key: value, and what becomes of it
+        tries = 0
         while True:
+            tries = self._once_more(what, tries)
             undecided = self._locked(what, self._commit, decided)
             if not undecided:
                 return

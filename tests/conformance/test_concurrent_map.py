@@ -349,6 +349,24 @@ def test_alter_and_remove_if_look_again_at_a_changed_value() -> None:
     assert seen == [5, 10]
 
 
+@pytest.mark.parametrize("what", ["remove_if", "alter", "alter_all", "retain"])
+def test_a_callback_that_always_changes_what_it_is_asked_about_is_told_so(what: str) -> None:
+    """As one that counts its calls in the map itself: it would be asked again for ever."""
+    m: Map = ConcurrentMap({"a": 0})
+    calls = 0
+
+    def count(*_: object) -> Any:
+        nonlocal calls
+        calls += 1
+        m["a"] = f"{calls} calls"
+        return True
+
+    with pytest.raises(RuntimeError, match=f"{what}.* not write it itself"):
+        CALLBACKS[what](m, count)
+    assert m == {"a": f"{calls} calls"}
+    assert_idle(m)
+
+
 def test_alter_of_what_is_removed_meanwhile_is_a_key_error() -> None:
     m: Map = ConcurrentMap({"a": 1})
     with pytest.raises(KeyError, match="'a'"):
