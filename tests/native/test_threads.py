@@ -1113,6 +1113,51 @@ def test_a_collected_coroutine_never_blocks_on_a_lock_that_another_thread_is_ins
     assert not primitive.locked()
 
 
+class StayingMutex(Mutex[int]):
+    """Stays in its internal lock after it has served the line."""
+
+    __slots__ = ("stay",)
+
+    stay: Callable[[], object]
+
+    def _serve(self) -> Any:
+        served = super()._serve()
+        self.stay()
+        return served
+
+
+# thread 1: has served the line, is still inside     thread 2: a block is collected: gives its token back
+#                                                    leaves it to thread 1 to serve the line again
+# leaves, and serves it
+def test_the_line_is_served_for_a_block_collected_as_somebody_had_just_served_it(threads: ThreadPoolExecutor) -> None:
+    """Whoever is inside the lock does not leave before that."""
+    mutex = StayingMutex(0)
+    mutex.stay = lambda: None
+    inside, go_on = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        mutex.stay = lambda: None
+        inside.set()
+        assert go_on.wait(30)
+
+    async def begin() -> Any:
+        coroutine = _hold_by_block(mutex)
+        coroutine.send(None)
+        return coroutine
+
+    holder = asyncio.run(begin())
+    waiting = threads.submit(mutex.blocking_lock)
+    wait_until(queued(mutex, 1))
+    mutex.stay = stay
+    other = threads.submit(mutex._transact, mutex._serve_only, None)
+    assert inside.wait(30)
+    holder.close()
+    go_on.set()
+    other.result(30)
+    waiting.result(30).release()
+    assert not mutex.locked()
+
+
 def test_a_block_that_is_collected_inside_its_own_lock_lets_the_arrival_in() -> None:
     """Its exit leaves the line to the thread that is inside already."""
     mutex = UsingMutex(0)
