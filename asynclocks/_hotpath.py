@@ -11,7 +11,6 @@ two sees the other and nobody is left asleep.
 from __future__ import annotations
 
 from typing import Any, ClassVar
-from weakref import ref
 
 from asynclocks import backends
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
@@ -35,13 +34,13 @@ class FreeMutex(QueuedSynchronizer):
     @uninterrupted
     async def __aenter__(self) -> Any:
         try:
-            task = backends.hint()
+            task = backends.glance()
             if task is not None and self._free:
                 self._free.pop()
                 if self._head is None:
                     owner = self._owner
                     if owner is None or owner() is not task:  # often it is the same; asking is cheaper than a new one
-                        self._owner = ref(task)
+                        self._owner = backends.own(task)
                     self._held = guard = self._guard()
                     guard._mutex = self
                     return guard

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
+from weakref import ref
 
 import sniffio
 
@@ -245,8 +246,8 @@ def _resting_hint() -> Any:
 
 def _adapting_hint() -> Any:
     # In Pyodide, once: what it runs on is not to be asked by an import.
-    global _native_task
-    _native_task = import_module("asynclocks.backends.webloop").adapt(native)
+    global _native_task, own
+    _native_task, own = import_module("asynclocks.backends.webloop").adapt(native)
     _choose_hint(_native_task)
     return _native_task()
 
@@ -254,16 +255,19 @@ def _adapting_hint() -> Any:
 _native_task: Callable[[], Any] = _adapting_hint if IN_PYODIDE else _asyncio.current_task
 # To be called as `backends.hint()`, for they change.
 hint: Callable[[], Any] = _native_task
+glance: Callable[[], Any] = _native_task  # `hint` for those that then say by `own` who takes something
+own: Callable[[Any], Any] = ref  # a weak reference to the running task, which owns something from now on
 task_here: Callable[[], Any] = _native_task  # `running_task` by the short way; RuntimeError as above
 _choosing = allocate_lock()
 
 
 def _choose_hint(other: Callable[[], Any]) -> None:
-    global hint, task_here
+    global hint, glance, task_here
     with _choosing:
         # Once asyncio itself was replaced, or somebody's own loop may run inside it, there is no quicker way back.
         if hint is not _no_hint and (hint is not _checked_hint or other is _no_hint):
             hint = other
+            glance = _asyncio.current_task if other is _native_task else other
             task_here = other if other is _native_task else running_task
 
 

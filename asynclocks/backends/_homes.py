@@ -37,7 +37,7 @@ def home_of(task: Any) -> Home | None:
 class Nowhere:
     """In place of a home nobody has made known yet."""
 
-    hint: Callable[[], Any]  # `Watch.first_use` of the platform's watch
+    hint: Callable[[], Any] = staticmethod(_nobody)  # the platform puts its watch's `first_use` here
 
 
 _numbers = count(1)
@@ -104,11 +104,16 @@ class Home:
         raise NotImplementedError
 
     # Coming and going.
-    def use(self, task: Any) -> None:
-        """A task of this home, running now, wants to take something."""
-        if self._looks or self._anchored:
+    @property
+    def looked_after(self) -> bool:
+        """Is it anchored, or will it be seen to?"""
+        return self._looks or self._anchored
+
+    def use(self, task: Any, *, owns: bool = False) -> None:
+        """A task of this home, running now, wants to take something, or took it."""
+        if owns or self.looked_after:
             self.hint = current_task
-        else:
+        if not self.looked_after:
             self._looks = True
             self._task = ref(task)
             self.watch.homes[self.number] = self
@@ -280,7 +285,7 @@ class Home:
             self.ticking = False
             self.do_tick(False)
             if self._task is _nobody:
-                self.close()
+                self._wait_for_the_last()
         elif first:
             watch.round()
 

@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling, home_of
 from asynclocks.backends._seam import State
@@ -49,6 +49,20 @@ class Watch:
         if task is not None:
             self.dwell(task).use(task)
         return task
+
+    def own(self, task: Any) -> ref[Any]:
+        """A weak reference to the running task, which owns something from now on."""
+        if dwelling.get().hint is not current_task:
+            self.dwell(task).use(task, owns=True)
+        return ref(task)
+
+    def home_of_a_parker(self) -> Home:
+        """The home of the running task, which waits or, if it need not, owns something."""
+        task = current_task()
+        home = self.dwell(task)
+        if task is not None and not home.looked_after:
+            home.use(task)
+        return home
 
     def dwell(self, task: Any) -> Home:
         """The home of the running task."""

@@ -6,6 +6,7 @@ import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from pyodide.ffi import can_run_sync, run_sync
 
@@ -51,13 +52,13 @@ def can_block() -> bool:
     return can_run_sync()
 
 
-def adapt(backend: LoopBackend) -> Callable[[], Any]:
-    """Make this backend fit the Pyodide that runs here, which no import may ask; what tells the running task there."""
+def adapt(backend: LoopBackend) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """Make this backend fit the Pyodide that runs here, which no import may ask; the native hint, and `own`, there."""
     import js
 
     if str(getattr(getattr(js, "navigator", None), "userAgent", None)) != "Cloudflare-Workers":
-        return current_task
+        return current_task, ref
     from asynclocks.backends import workers
 
     backend.__class__ = workers.WorkersBackend
-    return workers.hint
+    return workers.hint, workers.watch.own

@@ -15,7 +15,6 @@ from pyodide.ffi import JsException, create_proxy
 
 from asynclocks.backends._homes import Home, Nowhere, dwelling
 from asynclocks.backends._mortal import MortalParker, Watch
-from asynclocks.backends.asyncio import current_task
 from asynclocks.backends.webloop import WebloopBackend, WebloopParker
 
 TICK = 40  # milliseconds: six of them, and what is under way, are less than half a second
@@ -123,7 +122,7 @@ class WorkersParker(MortalParker, WebloopParker):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(watch.dwell(current_task()))
+        super().__init__(watch.home_of_a_parker())
 
 
 class WorkersBackend(WebloopBackend):

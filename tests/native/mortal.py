@@ -16,7 +16,6 @@ from asynclocks import backends
 from asynclocks.backends import _homes
 from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling
 from asynclocks.backends._mortal import MortalParker, Watch
-from asynclocks.backends.asyncio import current_task
 from tests.support import settle
 
 
@@ -74,7 +73,7 @@ class Requests:
         return self.watch.first_use() if home is Nowhere else home.hint()
 
     def parker(self) -> MortalParker:
-        return MortalParker(self.watch.dwell(current_task()))
+        return MortalParker(self.watch.home_of_a_parker())
 
     def context_of(self, task: asyncio.Task[Any]) -> Context:
         return self._contexts.get(task, Context())
@@ -122,6 +121,7 @@ def in_requests(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         world = Requests()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backends, "hint", world.hint)
+            patch.setattr(backends, "own", world.watch.own)
             patch.setattr(backends.native, "parker", world.parker)
             if sys.version_info < (3, 12):  # a task does not tell its context
                 patch.setattr(_homes, "context_of", world.context_of)

@@ -685,6 +685,15 @@ async def test_who_waits_is_not_anchored_before_it_holds(requests: Requests) -> 
 
 
 @in_requests
+@pytest.mark.parametrize("first", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
+async def test_who_holds_something_when_it_begins_to_wait_is_anchored(requests: Requests, first: Any) -> None:
+    """It took that in the same step."""
+    line = await line_of(requests, Mutex(), "A")
+    await requests.begin("B", hold(first(), Mutex(), line.lock))
+    assert requests.home("B").did == ["open", "tick", "anchor"]
+
+
+@in_requests
 async def test_who_gave_up_waiting_is_anchored_when_it_takes_something_else(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "A")
     other = Mutex()
