@@ -33,6 +33,7 @@ class Shared:
         self.semaphore = Semaphore(1, name="shared")
         self.once: OnceCell[str] = OnceCell()
         self.map: ConcurrentMap[str, str] = ConcurrentMap()
+        self.gate_is_open = False
 
     def waiting(self) -> dict[str, int]:
         rwlock = self.rwlock.statistics()
@@ -50,11 +51,16 @@ shared = Shared()
 
 
 @asynccontextmanager
-async def taken(what: str, name: str, hold: float) -> AsyncIterator[dict[str, Any]]:
-    """Take it and hold it for some seconds; for `once` and `map` that is to make the value, or to be given it."""
+async def taken(what: str, name: str, hold: float, gate: bool = False) -> AsyncIterator[dict[str, Any]]:
+    """Take it and hold it for some seconds, from when the gate is open.
+
+    For `once` and `map` that is to make the value, or to be given it.
+    """
 
     async def make() -> str:
         log.append(f"{name} took")
+        while gate and not shared.gate_is_open:  # noqa: ASYNC110 - an Event would wake it in another's context
+            await asyncio.sleep(0.005)
         await asyncio.sleep(hold)
         log.append(f"{name} gave")
         return name
@@ -70,10 +76,12 @@ async def taken(what: str, name: str, hold: float) -> AsyncIterator[dict[str, An
             yield {"recovered": getattr(guard, "recovered", None)}
 
 
-async def take(request: Any, *, what: str, name: str, hold: str = "0", linger: str = "0", keep: str = "0") -> Any:
+async def take(
+    request: Any, *, what: str, name: str, hold: str = "0", gate: str = "", linger: str = "0", keep: str = "0"
+) -> Any:
     if float(keep):  # something pending of this request's own
         js.setTimeout(js.Function.prototype, float(keep) * 1000)
-    async with taken(what, name, float(hold)) as found:
+    async with taken(what, name, float(hold), bool(gate)) as found:
         found["body"] = await request.text()  # works in the request's own context only
         await asyncio.sleep(0.005)
     await asyncio.sleep(float(linger)) if float(linger) else None
@@ -103,6 +111,11 @@ async def reset(request: Any) -> Any:
     shared = Shared()
     log.clear()
     kept.clear()
+    return {}
+
+
+async def open_gate(request: Any) -> Any:
+    shared.gate_is_open = True
     return {}
 
 
@@ -186,6 +199,7 @@ HANDLERS: dict[str, Callable[..., Awaitable[Any]]] = {
     "/take": take,
     "/background": background,
     "/state": state,
+    "/open": open_gate,
     "/reset": reset,
     "/compute": compute,
     "/blocking": blocking,

@@ -124,9 +124,10 @@ def three_of_ten_die(scene: Scene, what: str, keep: float = 0, seed: int = 0) ->
     """The names of those that are cancelled: the holder, and others at random, at random times."""
     chance = random.Random(seed)
     names = "ABCDEFGHIJ"
-    scene.hold("A", what=what, hold=0.05)
+    scene.hold("A", what=what, hold=0.02, gate="closed")
     for name in names[1:]:
         scene.wait(name, what=what, hold=0.02, keep=keep)
+    scene.bed.request("/open")
     dying = {*chance.sample(names, 3)}
     for name in chance.sample(sorted(dying), 3):
         time.sleep(chance.random() / 10)
