@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import ref
 
@@ -29,9 +29,12 @@ def end(task: asyncio.Task[Any]) -> None:
             return
 
 
-def held_by(task: asyncio.Task[Any]) -> Iterator[Any]:
-    """The locks whose owner is this task. Whatever has an owner refers to it by the one weak reference there is."""
-    for found in gc.get_referrers(ref(task)):
+def held_by(tasks: Iterable[asyncio.Task[Any]]) -> Iterator[Any]:
+    """The locks whose owner is one of these tasks. Whatever has an owner refers to it by the one weak reference.
+
+    To find that takes one look at all objects there are, however many the tasks.
+    """
+    for found in gc.get_referrers(*map(ref, tasks)):
         if isinstance(found, Ticket):
             if getattr(found, "state", None) is State.GRANTED:
                 yield found.synchronizer

@@ -10,8 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from asynclocks.backends._burial import end, held_by
-from asynclocks.backends._seam import unawaited
+from asynclocks.backends._burial import end
 from asynclocks.backends.asyncio import current_task
 
 if TYPE_CHECKING:
@@ -311,9 +310,7 @@ class Home:
     def bury(self) -> None:
         """Let go of whatever its tasks hold."""
         self._buried = True
-        tasks = self.tasks()
-        unawaited.update(lock for task in tasks for lock in held_by(task) if lock._head is None)
-        for task in tasks:
+        for task in self.tasks():
             end(task)
         for hold in self._blocking:  # there is no coroutine to close
             if hold.wants_something() and hold.synchronizer._followed:

@@ -26,8 +26,9 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
+from asynclocks.backends._burial import held_by
 from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling, home_of
-from asynclocks.backends._seam import State
+from asynclocks.backends._seam import State, unawaited
 from asynclocks.backends.asyncio import AsyncioParker, current_task
 
 GRANTED, QUEUED = State.GRANTED, State.QUEUED
@@ -93,12 +94,15 @@ class Watch:
         for home in self._all():
             if home.ticking and not home.lost and home.silence() >= SILENT:
                 home.lose()
+        dead = {}
         for line in self._lines():
             owners = _owners(line)
             suspects = self._all() if owners is None else map(home_of, owners)
             for suspect in suspects:
                 if suspect is not None and suspect.is_dead(suspected=owners is None):
-                    self._bury(suspect, line)
+                    dead[suspect] = line
+        if dead:
+            self._bury(dead)
 
     def _all(self) -> list[Home]:
         return list(self.homes.values())
@@ -113,11 +117,15 @@ class Watch:
                     lines[id(line)] = line
         return [line for line in lines.values() if line is not None and line._head is not None]
 
-    def _bury(self, home: Home, line: Any) -> None:
+    def _bury(self, dead: dict[Home, Any]) -> None:
+        """Let go of what they hold. Each was found to be in the way of a line."""
+        tasks = [task for home in dead for task in home.tasks()]
+        unawaited.update(lock for lock in held_by(tasks) if lock._head is None)
         self.burying = True
         try:
-            home.bury()
-            _break_open(line, home)
+            for home, line in dead.items():
+                home.bury()
+                _break_open(line, home)
         finally:
             self.burying = False
 
