@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, K
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
+from asynclocks._callbacks import no_coroutine
 from asynclocks._map_entries import set_item
 from asynclocks._map_keys import MISSING
 from asynclocks._map_steps import KeyHeld, SteppingDict
@@ -137,7 +138,7 @@ class SharedDict(SteppingDict[K, V]):
         while True:
             tries = self._once_more("remove_if()", tries)
             value = self._locked("remove_if()", self._look, key)
-            if value is MISSING or not predicate(value):
+            if value is MISSING or not no_coroutine(predicate(value), "remove_if(): predicate"):
                 return False
             if self._locked("remove_if()", self._replace, key, value, MISSING):
                 return True
@@ -158,7 +159,7 @@ class SharedDict(SteppingDict[K, V]):
             value = self._locked("alter()", self._look, key)
             if value is MISSING:
                 raise KeyError(key)
-            new = change(value)
+            new = no_coroutine(change(value), "alter(): change")
             if self._locked("alter()", self._replace, key, value, new):
                 return new
 
@@ -190,7 +191,11 @@ class SharedDict(SteppingDict[K, V]):
         Raises:
             KeyLockedError: somebody holds a key whose value this would change.
         """
-        self._change_all("alter_all()", change)
+
+        def decide(key: K, value: V) -> Any:
+            return no_coroutine(change(key, value), "alter_all(): change")
+
+        self._change_all("alter_all()", decide)
 
     def retain(self, predicate: Callable[[K, V], bool]) -> None:
         """Keep only what satisfies `predicate`: the rest goes all at once or, if it raises, stays.
@@ -200,7 +205,11 @@ class SharedDict(SteppingDict[K, V]):
         Raises:
             KeyLockedError: somebody holds a key that this would remove.
         """
-        self._change_all("retain()", lambda key, value: value if predicate(key, value) else MISSING)
+
+        def decide(key: K, value: V) -> Any:
+            return value if no_coroutine(predicate(key, value), "retain(): predicate") else MISSING
+
+        self._change_all("retain()", decide)
 
     # Reads: what is not here is dict's own.
     def view(self, key: K, read: Callable[[V], R]) -> R | None:

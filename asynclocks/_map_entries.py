@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, o
 from weakref import ref
 
 from asynclocks import backends
+from asynclocks._callbacks import no_coroutine
 from asynclocks._flights import Outcome
 from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
 from asynclocks._map_keys import EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
@@ -118,7 +119,7 @@ class Entry(Guard, Generic[K, V]):
         """Replace the value by what `change` makes of it; nothing where there is none. Raises GuardReleasedError."""
         value = self._current()
         if value is not MISSING:
-            self.value = change(value)
+            self.value = no_coroutine(change(value), "and_modify(): change")
         return self
 
     def insert(self, value: V) -> V | None:

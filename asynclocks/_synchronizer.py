@@ -415,7 +415,7 @@ class QueuedSynchronizer:
         deadline = math.inf if timeout is None else monotonic() + timeout
         admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
         if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
-            raise TimeoutError(f"{what} of {self} was not granted within {timeout} s")
+            raise TimeoutError(f"{what} of {self!r} was not granted within {timeout} s")
         return ticket
 
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:

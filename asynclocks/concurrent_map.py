@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from inspect import isawaitable, iscoroutine
 from time import monotonic
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from asynclocks import backends
+from asynclocks._callbacks import check_init, refuse_awaitable
 from asynclocks._flights import LEAD, Flight, Outcome
 from asynclocks._guards import Acquisition, give_back
 from asynclocks._map_dict import SharedDict
@@ -149,6 +149,7 @@ class ConcurrentMap(SharedDict[K, V]):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
         what = "blocking_get_or_insert_with()"
+        check_init(init, what)
         deadline = math.inf if timeout is None else monotonic() + timeout
         blocking_parker(f"{what} of {self._title()}")
         left = timeout
@@ -239,6 +240,7 @@ class ConcurrentMap(SharedDict[K, V]):
 
     @uninterrupted
     async def _fly(self, key: K, init: Callable[[], Any]) -> V:
+        check_init(init, "get_or_insert_with()")
         while True:
             ticket: Ticket = await self._flight_to(key)._acquire()
             if ticket.request is LEAD:
@@ -268,8 +270,7 @@ class ConcurrentMap(SharedDict[K, V]):
             value = flight.present()
             if value is MISSING:
                 value = init()
-                if isawaitable(value):
-                    _refuse_awaitable(value)
+                refuse_awaitable(value, "blocking_get_or_insert_with()", "get_or_insert_with()")
                 self._inside(self._put, flight.key, value)
         except BaseException as error:
             flight.fail(ticket, error)
@@ -288,12 +289,3 @@ async def _checkpoint() -> None:
     if backend.checkpoints:
         await backend.checkpoint_if_cancelled()
         await backend.cancel_shielded_checkpoint()
-
-
-def _refuse_awaitable(value: Any) -> NoReturn:
-    if iscoroutine(value):
-        value.close()  # or it would warn that nobody awaited it
-    raise TypeError(
-        f"blocking_get_or_insert_with(): init returned {type(value).__name__}, an awaitable, and a plain thread "
-        "cannot await; give it a plain function, or use get_or_insert_with() in a task"
-    )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from asynclocks._callbacks import no_coroutine
 from asynclocks._synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
 from asynclocks.backends import blocking_parker, whose_turn
 from asynclocks.backends._seam import LoopBackend, uninterrupted
@@ -120,7 +121,7 @@ class Condvar(QueuedSynchronizer):
     async def wait_while(self, guard: MutexGuard[T], condition: Callable[[T], bool]) -> None:
         """`wait` again and again as long as `condition`, which is asked with the mutex held, says so."""
         self._check(guard)
-        if not condition(guard.value):
+        if not no_coroutine(condition(guard.value), "wait_while(): condition"):
             backend, _ = whose_turn()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()
@@ -128,7 +129,7 @@ class Condvar(QueuedSynchronizer):
             return
         while True:
             await self.wait(guard)
-            if not condition(guard.value):
+            if not no_coroutine(condition(guard.value), "wait_while(): condition"):
                 return
 
     def notify_one(self) -> bool:

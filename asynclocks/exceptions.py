@@ -59,8 +59,8 @@ class DeadlockError(RuntimeError):
 
     def __init__(self, cycle: tuple[str, ...]) -> None:
         super().__init__(
-            "; ".join(cycle) + ". Take locks in one order everywhere, release before waiting, "
-            "or use lock_owned()/write_owned() for guards that another task will release"
+            "; ".join(cycle) + ". Take locks in one order everywhere, release before waiting, pass on the guard to "
+            "what runs with the lock held, or use lock_owned()/write_owned() for guards that another task will release"
         )
         self.cycle = cycle
 

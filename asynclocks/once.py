@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from enum import Enum
 from functools import wraps
-from inspect import isawaitable, iscoroutine
 from typing import Any, Final, Generic, TypeVar, cast, overload
 
 import attrs
 
 from asynclocks import backends
+from asynclocks._callbacks import check_init, check_takes_nothing, refuse_awaitable
 from asynclocks._places import PlacingSynchronizer
 from asynclocks._synchronizer import GRANTED, Ticket
 from asynclocks.backends import task_name
@@ -147,13 +147,13 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
             TypeError: `init` returned an awaitable, which nobody can await here.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
+        check_init(init, f"blocking_get_or_init() of {self}")
         ticket = self._acquire_blocking("blocking_get_or_init()", INITIALIZE, timeout)
         if ticket.request is not INITIALIZE:
             return cast(T, ticket.request)
         try:
             value = init()
-            if isawaitable(value):
-                _refuse_awaitable(value, self)
+            refuse_awaitable(value, f"blocking_get_or_init() of {self}", "get_or_init()")
         except BaseException:
             self._give(self._withdraw, ticket)
             raise
@@ -175,6 +175,7 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
 
     @uninterrupted
     async def _initialize(self, init: Callable[[], Any]) -> T:
+        check_init(init, f"get_or_init() of {self}")
         ticket = await self._acquire(INITIALIZE)
         if ticket.request is not INITIALIZE:
             return cast(T, ticket.request)
@@ -261,15 +262,6 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
 OnceLock = OnceCell  # std's name for it
 
 
-def _refuse_awaitable(value: Any, cell: object) -> None:
-    if iscoroutine(value):
-        value.close()  # or it would warn that nobody awaited it
-    raise TypeError(
-        f"blocking_get_or_init() of {cell}: init returned {type(value).__name__}, an awaitable, and a plain thread "
-        "cannot await; give it a plain function, or use get_or_init() in a task"
-    )
-
-
 class LazyLock(Generic[T]):
     """A `OnceCell` with its initializer: ``value = await lazy``, as often as you like; `get` once initialized.
 
@@ -290,6 +282,7 @@ class LazyLock(Generic[T]):
     @overload
     def __init__(self, init: Callable[[], T]) -> None: ...
     def __init__(self, init: Callable[[], Any]) -> None:
+        check_takes_nothing(init, "LazyLock()")
         self._cell: OnceCell[T] = OnceCell()
         self._cell._name = _name_of(init)
         self._init: Callable[[], Any] = init
@@ -341,6 +334,7 @@ def once(fn: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Coroutine[Any
     thinking
     84
     """
+    check_takes_nothing(fn, "once()")
     cell: OnceCell[T] = OnceCell()
     cell._name = _name_of(fn)
 
