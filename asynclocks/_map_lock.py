@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from _thread import LockType, allocate_lock
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -128,8 +129,11 @@ class LockedDict(dict[K, V]):
         """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
         if not isinstance(item, KeyLock) and item._hold is not None:
             return cast(Ticket, item._hold)
-        if item.idle and self._held.get(item.key) is item:
-            self._remove_from_table(item.key)
+        # A key may raise as it is looked up: that is no concern of whoever leaves the lock, and what is idle and stays
+        # is as good as gone. It may also use the map there, so that only after the look it is known to be idle.
+        with suppress(Exception):
+            if self._held.get(item.key) is item and item.idle:
+                self._remove_from_table(item.key)
         return None
 
     def _is_held(self, key: K) -> bool:

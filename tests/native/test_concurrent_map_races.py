@@ -540,6 +540,33 @@ def test_a_debugger_may_look_at_the_map_at_every_line() -> None:
     assert len(looks) > 20
 
 
+def test_a_key_that_raises_as_it_is_cleared_away_is_no_concern_of_whoever_leaves_the_lock() -> None:
+    """Who enters a key just then would hold it for ever: it never came to the block that lets go."""
+    raises = False
+
+    class Moody(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            if raises:
+                raise ValueError("not now")
+            return super().__hash__()
+
+    m: ConcurrentMap[Any, int] = ConcurrentMap({"a": 1})
+    ref = m.try_ref(Moody("a"))
+
+    def let_go() -> None:
+        nonlocal raises
+        ref.release()
+        raises = True
+
+    while_inside(m, let_go)
+    assert not m._deferred
+    raises = False
+    m["a"] = 2
+    assert_idle(m)
+
+
 # --- a finalizer in the middle of the map's own work
 
 
