@@ -178,7 +178,7 @@ def test_a_timeout_leaves_nothing_behind(what: str, take: Callable[..., Any], ti
     """TimeoutError, nothing held and nobody in line."""
     lock = RwLock(name="l")
     with lock.try_write():
-        with pytest.raises(TimeoutError, match=rf"blocking_{what}\(\) of RwLock 'l'"):
+        with pytest.raises(TimeoutError, match=rf"blocking_{what}\(\) of <RwLock 'l' written>"):
             take(lock, timeout)
         assert waiting(lock) == 0
     lock.try_write().release()

@@ -100,7 +100,7 @@ def test_a_timeout_leaves_nothing_behind(timeout: float) -> None:
     """TimeoutError, nothing held and nobody in line."""
     mutex = Mutex(name="m")
     with mutex.try_lock():
-        with pytest.raises(TimeoutError, match=r"blocking_lock\(\) of Mutex 'm'"):
+        with pytest.raises(TimeoutError, match=r"blocking_lock\(\) of <Mutex 'm' held>"):
             mutex.blocking_lock(timeout)
         assert mutex.statistics().waiting == 0
     assert not mutex.locked()
@@ -157,7 +157,7 @@ def test_blocking_acquire_takes_as_many_as_asked() -> None:
     semaphore = Semaphore(3)
     with semaphore.blocking_acquire(2) as permit:
         assert permit.count == 2
-        with pytest.raises(TimeoutError, match=r"blocking_acquire\(2\) of Semaphore"):
+        with pytest.raises(TimeoutError, match=r"blocking_acquire\(2\) of <Semaphore"):
             semaphore.blocking_acquire(2, 0)
     with semaphore.blocking_acquire(0, timeout=0) as permit:
         assert permit.count == 0
