@@ -706,8 +706,8 @@ def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(threads: 
 # holder: leaves, sees the line     waiter: queued
 #                                   leaves the line
 # finds nobody to hand over to
-def test_a_line_that_is_gone_as_a_block_ends_leaves_the_mutex_free() -> None:
-    """As if nobody had stood there; and the guard is released."""
+def test_a_line_that_is_gone_as_a_block_ends_leaves_the_mutex_free(threads: ThreadPoolExecutor) -> None:
+    """As if nobody had stood there, for every thread; and the guard is released."""
     mutex = HandingMutex(0)
 
     async def begin_waiting() -> Any:
@@ -723,7 +723,7 @@ def test_a_line_that_is_gone_as_a_block_ends_leaves_the_mutex_free() -> None:
         assert mutex.statistics() == MutexStatistics(locked=False, owner=None, waiting=0)
 
     asyncio.run(main())
-    with mutex.try_lock(), pytest.raises(TryLockError):
+    with threads.submit(mutex.try_lock).result(30), pytest.raises(TryLockError):
         mutex.try_lock()
 
 
