@@ -273,11 +273,21 @@ def _choose_hint(other: Callable[[], Any]) -> None:
 
 def whose_turn() -> tuple[LoopBackend, Any]:
     """`running`, by the short way if there is one."""
+    if within():
+        return running()
     try:
         task = hint()
     except RuntimeError:  # not asyncio
         task = None
     return running() if task is None else (native, task)
+
+
+def within() -> bool:
+    """Does another loop run here, perhaps inside a task of asyncio's, as trio in a notebook? The hint names that task.
+
+    Asked by who has to wait. A free lock is taken in the name of that task: nobody waits for it, and it will do.
+    """
+    return _thread_local.name is not None
 
 
 def blocking_parker(what: str) -> Any:

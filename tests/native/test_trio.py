@@ -13,7 +13,17 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore
+from asynclocks import (
+    ClosedError,
+    ConcurrentMap,
+    Condvar,
+    DeadlockError,
+    Mutex,
+    Notify,
+    OnceCell,
+    RwLock,
+    Semaphore,
+)
 from asynclocks.backends import current_backend
 from tests.support import collect
 
@@ -472,3 +482,44 @@ def test_the_host_of_a_guest_run_may_try_between_the_ticks() -> None:
     outcomes[0].unwrap()
     assert set(names) == {"trio"}
     assert not mutex.locked()
+
+
+def test_a_trio_run_inside_a_task_of_asyncio_waits_as_trio_does() -> None:
+    """As in a notebook, whose cells run in asyncio: its task is the running one for asyncio all the while."""
+    mutex, semaphore, rwlock = Mutex(0), Semaphore(1), RwLock(0)
+    condvar, notify, cell = Condvar(), Notify(), OnceCell[int]()
+    stock = ConcurrentMap({"a": 0})
+
+    async def use() -> None:
+        async with mutex as guard, semaphore, rwlock.write() as written, stock.entry("a") as entry:
+            await trio.lowlevel.checkpoint()
+            guard.value += 1
+            written.value += 1
+            entry.value += 1
+        guard = await mutex.lock()
+        await condvar.wait_while(guard, lambda count: count < 3)
+        guard.release()
+        condvar.notify_all()
+        assert await cell.get_or_init(make) == 1
+
+    async def make() -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    async def be_notified() -> None:
+        await notify.notified()
+
+    async def main() -> None:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(be_notified)
+                for _ in range(3):
+                    nursery.start_soon(use)
+                await trio.testing.wait_all_tasks_blocked()
+                notify.notify_waiters()
+
+    async def in_a_cell() -> None:
+        trio.run(main)
+
+    asyncio.run(in_a_cell())
+    assert (mutex.into_inner(), rwlock.into_inner(), stock["a"]) == (3, 3, 3)
