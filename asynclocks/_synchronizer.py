@@ -36,7 +36,7 @@ from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
 from asynclocks._deadlock import check as check_deadlock
-from asynclocks.backends import blocking_parker, native, whose_turn, within
+from asynclocks.backends import blocking_parker, native, thread_local, whose_turn
 from asynclocks.backends._seam import LoopBackend, State, Ticket, uninterrupted
 
 __all__ = ["GRANTED", "QUEUED", "RELEASED", "WITHDRAWN", "QueuedSynchronizer", "Reentered", "Ticket", "weakly"]
@@ -343,7 +343,7 @@ class QueuedSynchronizer:
 
         Who knows the running task tells it, with its backend, and has looked for its cancellation already.
         """
-        if task is None or (backend is native and within()):
+        if task is None or (backend is native and thread_local.name is not None):
             backend, task = whose_turn()
             if backend.checkpoints:
                 await backend.checkpoint_if_cancelled()

@@ -79,7 +79,9 @@ _factories: dict[str, Callable[[], Backend]] = {
 }
 _backends: dict[str, tuple[Backend, LoopBackend]] = {}  # made so far: as registered, as the engine uses it
 _engines: dict[str | None, LoopBackend] = {}  # the same, only as the engine uses them
-_thread_local = sniffio.thread_local
+# Its `name` says that another loop runs here, perhaps inside a task of asyncio's, as trio does in a notebook: then the
+# hint names that task. Asked by who has to wait; a free lock is taken in the name of that task, which will do.
+thread_local = sniffio.thread_local
 _backend_of_type: dict[type, LoopBackend] = {}  # the type of a task tells its loop
 
 
@@ -113,11 +115,11 @@ def pretend(name: str, make: Callable[[], LoopBackend]) -> Iterator[None]:
     """
     if name not in _backends:
         _adopt(name, make())
-    outside, _thread_local.name = _thread_local.name, name
+    outside, thread_local.name = thread_local.name, name
     try:
         yield
     finally:
-        _thread_local.name = outside
+        thread_local.name = outside
 
 
 def current_backend() -> Backend:
@@ -131,7 +133,7 @@ def current_backend() -> Backend:
 
 def running() -> tuple[LoopBackend, Hashable]:
     """The running loop's backend and task, as the engine uses them. UnsupportedLoopError as in `current_backend`."""
-    backend = _engines.get(_thread_local.name)  # trio says so, and others that follow sniffio's advice
+    backend = _engines.get(thread_local.name)  # trio says so, and others that follow sniffio's advice
     if backend is not None:
         if hint is _asyncio.current_task:
             _choose_hint(_resting_hint)
@@ -146,7 +148,7 @@ def running() -> tuple[LoopBackend, Hashable]:
 def running_task() -> Hashable | None:
     """The running task, None where there is none. For calls that need no loop but like to know."""
     try:
-        return _engines[_thread_local.name].current_task()
+        return _engines[thread_local.name].current_task()
     except (KeyError, RuntimeError):  # nobody says so: look around
         pass
     try:
@@ -231,7 +233,7 @@ def _no_hint() -> Any:
 
 def _checked_hint() -> Any:
     # Somebody's own loop may run inside asyncio's.
-    if _thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
+    if thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
         return _native_task()
     return None
 
@@ -273,21 +275,13 @@ def _choose_hint(other: Callable[[], Any]) -> None:
 
 def whose_turn() -> tuple[LoopBackend, Any]:
     """`running`, by the short way if there is one."""
-    if within():
+    if thread_local.name is not None:
         return running()
     try:
         task = hint()
     except RuntimeError:  # not asyncio
         task = None
     return running() if task is None else (native, task)
-
-
-def within() -> bool:
-    """Does another loop run here, perhaps inside a task of asyncio's, as trio in a notebook? The hint names that task.
-
-    Asked by who has to wait. A free lock is taken in the name of that task: nobody waits for it, and it will do.
-    """
-    return _thread_local.name is not None
 
 
 def blocking_parker(what: str) -> Any:
