@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, cast, overload
 
 from asynclocks._callbacks import no_coroutine
 from asynclocks._map_entries import set_item
-from asynclocks._map_keys import MISSING
+from asynclocks._map_keys import BACK, MISSING
 from asynclocks._map_steps import KeyHeld, SteppingDict
 from asynclocks.backends import task_name
 from asynclocks.backends._seam import uninterrupted
@@ -61,7 +61,7 @@ class SharedDict(SteppingDict[K, V]):
                 set_item(self, key, value)
                 return
         finally:
-            token.append(_in_map := None)
+            token += (_in_map := BACK)
             if self._deferred:
                 self._catch_up()
         raise self._refusal("m[key] = value", key)

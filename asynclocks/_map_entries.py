@@ -11,7 +11,7 @@ from asynclocks import backends
 from asynclocks._callbacks import no_coroutine
 from asynclocks._flights import Outcome
 from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
-from asynclocks._map_keys import EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
+from asynclocks._map_keys import BACK, EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
 from asynclocks._synchronizer import Ticket
 from asynclocks.backends._seam import made_by, uninterrupted
 
@@ -287,7 +287,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 try:
                     present = of._held.setdefault(self._key, self)
                 finally:
-                    token.append(_in_map := None)
+                    token += (_in_map := BACK)
                     if of._deferred:
                         of._catch_up()
             if present is self:
@@ -329,7 +329,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 else:
                     del held[key]
         finally:
-            token.append(_in_map := None)
+            token += (_in_map := BACK)
             if of._deferred:
                 of._catch_up()
         if not usual:

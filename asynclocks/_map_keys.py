@@ -38,6 +38,9 @@ GONE: Any = Mark()  # of an entry that let go
 UNUSED: Any = Mark()  # of one that was neither awaited nor entered yet
 
 
+BACK: Any = [None]  # a map's token as it is given back, and no mark: see `_map_lock`
+
+
 class KeyName:
     """A key in messages; it is asked for its repr only when there is one."""
 

@@ -1,16 +1,17 @@
 """The one short lock of a ConcurrentMap: a token in a list, and what is left to whoever is inside.
 
-Taking the token is one step of the interpreter's (``del``), giving it back another (``append``); a lock of the threads'
+Taking the token is one step of the interpreter's (``del``), giving it back another (``+=``); a lock of the threads'
 takes more than twice as long, and a write to the map little else. Who finds no token looks whether this very thread is
 inside: a key's own ``__eq__``, the collector or a signal handler may have interrupted it there. Then it goes on, as
 with a re-entrant lock. Else it leaves a bell in `_deferred` and sleeps until somebody leaves.
 
 Whoever is inside has `_in_map` in its frame. It is set right before the ``del`` and taken back right before the
-``append``, because nothing can interrupt a thread there: CPython looks for signals and garbage where functions begin,
+``+=``, because nothing can interrupt a thread there: CPython looks for signals and garbage where functions begin,
 where calls end and where loops turn (3.11 besides where it allocates). So an interrupted frame has the mark if and
-only if it has the token, and nothing need be known of the thread. A ``del`` is no call: not even an exception that a
-signal handler raises (Ctrl-C) comes between it and the ``try`` behind it. Mark and ``append`` share a line, so that
-no debugger stops between them. See docs/decisions/a-maps-lock-is-a-token.md.
+only if it has the token, and nothing need be known of the thread. Neither is a call: not even an exception that a
+signal handler raises (Ctrl-C) comes between the ``del`` and the ``try`` behind it, and 3.11, which allocates for every
+call that it traces, allocates for none here. Mark and ``+=`` share a line, so that no debugger stops between
+them. See docs/decisions/a-maps-lock-is-a-token.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from asynclocks._map_keys import KeyLock
+from asynclocks._map_keys import BACK, KeyLock
 from asynclocks._synchronizer import Ticket
 from asynclocks.backends._seam import uninterrupted
 
@@ -67,7 +68,7 @@ class LockedDict(dict[K, V]):
         try:
             return change(*args)
         finally:
-            token.append(_in_map := None)
+            token += (_in_map := BACK)
             if self._deferred:
                 self._catch_up()
 
@@ -119,7 +120,7 @@ class LockedDict(dict[K, V]):
         try:
             hold = self._drop(item)
         finally:
-            token.append(_in_map := None)
+            token += (_in_map := BACK)
         if hold is not None:
             hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
         return True
