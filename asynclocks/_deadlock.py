@@ -92,10 +92,8 @@ def _find_cycle(task: Any, ticket: Ticket) -> list[tuple[Ticket, Any]] | None:
 
 
 def _owners(ticket: Ticket) -> Iterator[Any]:
-    for owner in ticket.synchronizer._owners(ticket):
-        task = owner()
-        if task is not None:
-            yield task
+    owners = ticket.synchronizer._owners(ticket)
+    return (task for owner in owners if (task := owner()) is not None)
 
 
 def _wait_of(task: Any) -> Ticket | None:

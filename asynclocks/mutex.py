@@ -394,7 +394,7 @@ class Mutex(FreeMutex, Generic[T]):
             return self._hand_over(guard)
         self._held = None
         self._free.append(TOKEN)
-        if self._head is not None:
+        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
             self._hand_on()
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -523,3 +524,34 @@ def test_a_trio_run_inside_a_task_of_asyncio_waits_as_trio_does() -> None:
 
     asyncio.run(in_a_cell())
     assert (mutex.into_inner(), rwlock.into_inner(), stock["a"]) == (3, 3, 3)
+
+
+def test_each_way_in_and_out_is_found_on_trio_though_asyncio_ran_a_moment_ago() -> None:
+    """Whoever ran last is asked about first, and asyncio says by an exception that it does not run."""
+    mutex, semaphore, rwlock, cell = Mutex(), Semaphore(1), RwLock(), OnceCell(1)
+    stock = ConcurrentMap({"a": 1})
+
+    async def use() -> None:
+        async with Mutex():
+            pass
+
+    def asyncio_runs() -> None:
+        thread = threading.Thread(target=asyncio.run, args=(use(),))
+        thread.start()
+        thread.join()
+
+    async def main() -> None:
+        for block in (lambda: mutex, lambda: semaphore, rwlock.read, lambda: stock.entry("a")):
+            asyncio_runs()
+            async with block():
+                asyncio_runs()
+        asyncio_runs()
+        (await mutex.lock()).release()
+        asyncio_runs()
+        assert await cell.get_or_init(lambda: 2) == 1
+        asyncio_runs()
+        assert await stock.get_or_insert_with("a", lambda: 2) == 1
+
+    trio.run(main)
+    assert not mutex.locked()
+    assert semaphore.available_permits == 1
