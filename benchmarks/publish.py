@@ -37,7 +37,8 @@ def main() -> None:
 
 def machine(run: Run) -> str:
     versions = ", ".join(f"{name} {found}" for name, found in run["versions"].items())
-    return f"{run['date'][:10]}, {run['cpus']} x {run['cpu']}, {run['platform']}; {versions}."
+    clock = f"{run['clock']} time, load {run['load']:.1f} at the start"
+    return f"{run['date'][:10]}, {run['cpus']} x {run['cpu']}, {run['platform']}, {clock}; {versions}."
 
 
 def interpreter(run: Run) -> str:
@@ -96,8 +97,8 @@ def side(workload: dict[str, Any], subject: str | None) -> str:
 def ratio(run: Run, name: str, comparison: dict[str, Any]) -> str:
     for other, _, found in rows(run):
         if other == name and (found["subject"], found["peer"]) == (comparison["subject"], comparison["peer"]):
-            mark = " **missed**" if found["reached"] is False else ""
-            return ("reached" if found["ratio"] is None else f"{found['ratio']:.2f}") + mark
+            mark = "**missed**" if found["reached"] is False else ""
+            return f"{found['ratio']:.2f} {mark}".strip() if found["ratio"] is not None else mark or "reached"
     return ""
 
 
