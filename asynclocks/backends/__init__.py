@@ -81,7 +81,7 @@ _backends: dict[str, tuple[Backend, LoopBackend]] = {}  # made so far: as regist
 _engines: dict[str | None, LoopBackend] = {}  # the same, only as the engine uses them
 # Its `name` says that another loop runs here, perhaps inside a task of asyncio's, as trio does in a notebook: then the
 # hint names that task. Asked by who has to wait; a free lock is taken in the name of that task, which will do.
-thread_local = sniffio.thread_local
+thread_local: Any = sniffio.thread_local
 _backend_of_type: dict[type, LoopBackend] = {}  # the type of a task tells its loop
 
 
