@@ -617,3 +617,10 @@ async def test_after_much_traffic_only_items_are_left() -> None:
     failed = [one.exception for one in running if one.state == "raised"]
     assert all(isinstance(error, ValueError) for error in failed)
     assert_idle(m)
+
+
+def test_popitem_skips_however_many_held_keys_are_the_newest() -> None:
+    stock = ConcurrentMap([("a", 1), ("b", 2), ("c", 3)])
+    with stock.try_entry("b"), stock.try_entry("c"):
+        assert stock.popitem() == ("a", 1)
+    assert stock == {"b": 2, "c": 3}
