@@ -16,7 +16,7 @@ from tests.conformance.line import Cancel, Line, both_cancels
 from tests.conformance.test_concurrent_map import assert_idle
 from tests.conformance.test_once import Init, never
 from tests.conformance.turns import in_turn
-from tests.support import collect, on_trio, settle, spawn
+from tests.support import Running, collect, on_trio, settle, spawn
 
 Map = ConcurrentMap[str, Any]
 
@@ -181,6 +181,29 @@ async def test_a_cancelled_follower_costs_nobody_anything(cancel: Cancel) -> Non
     assert [callers[0].result, callers[2].result] == ["made", "made"]
     assert callers[1].cancelled
     assert init.runs == 1
+    assert_idle(m)
+
+
+@both_cancels
+async def test_a_follower_cancelled_as_the_value_comes_costs_nobody_anything(cancel: Cancel) -> None:
+    """Woken with the value and cancelled in the same tick."""
+    m: Map = ConcurrentMap()
+    init = Init()
+    followers: list[Running[Any]] = []
+
+    async def lead() -> Any:
+        value = await m.get_or_insert_with("a", init)
+        cancel(followers[0])
+        return value
+
+    async with anyio.create_task_group() as tasks:
+        leader = spawn(tasks, lead)
+        await settle()
+        followers += await in_turn(tasks, *(partial(m.get_or_insert_with, "a", never) for _ in range(2)))
+        init.end.set()
+    assert leader.result == followers[1].result == "made"
+    assert followers[0].cancelled or followers[0].result == "made"
+    assert m == {"a": "made"}
     assert_idle(m)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,8 +18,13 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def switching() -> Iterator[None]:
-    """Threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
+    """Threads take turns as often as the interpreter can, and coverage does not look on.
+
+    Traced they take several times as long, and what they happen to run should cover no branch: that would be chance.
+    """
+    interval, tracer = sys.getswitchinterval(), threading.gettrace()
     sys.setswitchinterval(1e-6)
+    threading.settrace(None)
     yield
+    threading.settrace(tracer)
     sys.setswitchinterval(interval)

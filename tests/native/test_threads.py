@@ -703,6 +703,32 @@ def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(threads: 
     assert not mutex.locked()
 
 
+class CrowdedLock:
+    """An internal lock that somebody is inside whenever it is tried, and has left when it is waited for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return blocking and self._lock.acquire()
+
+
+def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock(threads: ThreadPoolExecutor) -> None:
+    """It does not leave the line unserved."""
+    mutex = Mutex(0)
+    mutex._lock = CrowdedLock()  # type: ignore[assignment]
+    waiting: list[Any] = []
+
+    def queue(_: Any) -> None:
+        waiting.append(threads.submit(mutex.blocking_lock, 30))
+        wait_until(queued(mutex, 1))
+
+    asyncio.run(leave_a_block(mutex, queue))
+    waiting[0].result(30).release()
+    assert not mutex.locked()
+
+
 # holder: leaves, sees the line     waiter: queued
 #                                   leaves the line
 # finds nobody to hand over to
