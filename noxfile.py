@@ -48,11 +48,12 @@ def install(session: nox.Session, requirements: str, *, library: str = ".[trio]"
 
 @nox.session(python=TRIED)
 def tests(session: nox.Session) -> None:
-    """Run every test but the slow ones on every native loop, and measure for `coverage`."""
+    """Run every test but the slow ones on every native loop, on all cores, and measure for `coverage`."""
     install(session, "test")
     measured = {"COVERAGE_FILE": f".coverage.py{session.python}"}
-    session.run("coverage", "erase", env=measured)
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=measured)
+    session.run(
+        "pytest", "--numprocesses=auto", "--cov", "--cov-report=", "--cov-fail-under=0", *session.posargs, env=measured
+    )
 
 
 @nox.session

@@ -55,6 +55,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+@pytest.fixture(scope="session", autouse=True)
+def frozen() -> Iterator[None]:
+    """No test's own collection looks through the thousands of tests there are: it is over in a sixth of the time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "loops(*names): only these loops can show it")
 
@@ -79,11 +88,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unfit = [item for item in items if not _fits(item)]
     items[:] = [item for item in items if _fits(item)]
     config.hook.pytest_deselected(items=unfit)
-
-
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # thousands of tests, which no test's own collection need look through: it takes a sixth of the time
 
 
 def _fits(item: pytest.Item) -> bool:

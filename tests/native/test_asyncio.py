@@ -28,6 +28,7 @@ from asynclocks import (
     UpgradableReadGuard,
     set_deadlock_policy,
 )
+from tests.native.threaded import elsewhere
 from tests.support import collect
 
 Primitive = Any  # a Mutex or a Semaphore of one permit
@@ -778,6 +779,24 @@ def test_a_posted_wake_arrives_when_the_loop_runs_on() -> None:
     loop.run_until_complete(asyncio.wait_for(tasks[0], 10))
     loop.close()
     assert untouched(mutex)
+
+
+@both
+def test_a_waiter_that_is_cancelled_while_its_wake_is_on_its_way_passes_it_on(make: Callable[[], Primitive]) -> None:
+    """Posted by another thread, and overtaken by the cancellation."""
+    primitive = make()
+    guard = take_now(primitive)
+
+    async def main() -> None:
+        first, second = (asyncio.ensure_future(by_block(primitive)) for _ in range(2))
+        await passes()
+        elsewhere(guard.release)
+        first.cancel()
+        await asyncio.wait_for(second, 10)
+        assert first.cancelled()
+
+    asyncio.run(main())
+    assert untouched(primitive)
 
 
 @both
