@@ -51,9 +51,9 @@ def tests(session: nox.Session) -> None:
     """Run every test but the slow ones on every native loop, on all cores, and measure for `coverage`."""
     install(session, "test")
     measured = {"COVERAGE_FILE": f".coverage.py{session.python}"}
-    session.run(
-        "pytest", "--numprocesses=auto", "--cov", "--cov-report=", "--cov-fail-under=0", *session.posargs, env=measured
-    )
+    cores = ["--numprocesses=auto", "--dist=loadfile"]
+    cover = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all Pythons together
+    session.run("pytest", *cores, *cover, *session.posargs, env=measured)
 
 
 @nox.session
