@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,14 +16,6 @@ from asynclocks import ConcurrentMap, Mutex, OnceCell, RwLock, Semaphore
 from tests.native.striking import Striking
 
 BELOW = ("_synchronizer.py", "backends")  # one for all: their every step, for every primitive, would take minutes
-
-
-@pytest.fixture
-def own_garbage() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()  # or each of the many collections would look at all that pytest has
-    yield
-    gc.unfreeze()
 
 
 async def mutex_block(mutex: Mutex[None]) -> None:
@@ -177,9 +170,15 @@ WORKS = {
 }
 
 
+# CPython 3.12.1 crashed here once in some fifty runs: the exception leaves a trace function, and code that runs is
+# changed under way. There it is among the slow tests, which no push waits for.
+if_tracing_may_raise = pytest.mark.slow if sys.version_info[:2] == (3, 12) else pytest.mark.skipif(False, reason="")
+
+
+@if_tracing_may_raise
 @pytest.mark.filterwarnings("ignore")  # what an interrupted task had in hand is dropped, and says so
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
-def test_ctrl_c_at_any_instruction_loses_nothing(work: Callable[[Any], Awaitable[None]], own_garbage: None) -> None:
+def test_ctrl_c_at_any_instruction_loses_nothing(work: Callable[[Any], Awaitable[None]]) -> None:
     """It comes later, or what was taken is given back."""
     make, is_free = WORKS[work]
     step, left = 0, 0

@@ -35,11 +35,11 @@ from tests.native.threaded import wait_until
 def collecting() -> Iterator[None]:
     """The collector runs at every allocation it can, also inside the library."""
     thresholds = gc.get_threshold()
+    gc.collect()
     gc.freeze()  # what was there before is not looked at: all those collections would take minutes
     gc.set_threshold(1, 1, 1)
     yield
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
+    gc.set_threshold(*thresholds)  # `frozen` unfreezes, at the end
 
 
 def queued(primitive: Mutex[Any] | Semaphore, count: int) -> Callable[[], bool]:
