@@ -220,7 +220,8 @@ class Semaphore(QueuedSynchronizer):
             task = None
         if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
             return await self._enter_elsewhere()
-        await self._take(1, task)
+        ticket = await self._acquire(1, tracked=False, task=task)
+        self._check_open(ticket)
         return self._enter(task)
 
     @uninterrupted
@@ -232,6 +233,9 @@ class Semaphore(QueuedSynchronizer):
         permit = self._entered.pop(id(task), None)
         if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
             permit._live = False
+            if self._head is not None:
+                self._hand_over()
+                return
             self._tokens.append(TOKEN)
             if self._head is not None:
                 self._hand_on()
@@ -391,20 +395,42 @@ class Semaphore(QueuedSynchronizer):
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
         try:
-            self._tokens.pop()
+            took = bool(self._tokens) and self._tokens.pop() is TOKEN
+        except IndexError:  # somebody was quicker
+            took = False
+        if took:
             if self._head is None and not self._closed:
-                if backend.checkpoints:
-                    await backend.cancel_shielded_checkpoint()
+                try:
+                    if backend.checkpoints:
+                        await backend.cancel_shielded_checkpoint()
+                except BaseException:
+                    self._put_back()
+                    raise
                 return self._enter(task)
-        except IndexError:
-            pass
-        except BaseException:
             self._put_back()
-            raise
-        else:
-            self._put_back()
-        await self._take(1, task, backend)
+        ticket = await self._acquire(1, tracked=False, task=task, backend=backend)
+        self._check_open(ticket)
         return self._enter(task)
+
+    @uninterrupted
+    def _hand_over(self) -> None:
+        """Give one permit to the head of the line, in one go, without a token's way round by `_hand_on`."""
+        lock = self._lock
+        if lock.acquire(False):
+            ticket = self._head
+            if ticket is not None and ticket.request == 1 and not self._busy:
+                self._busy = True
+                ticket.state = GRANTED
+                self._unlink(ticket)
+                self._busy = False
+                lock.release()
+                if not ticket.unpark():  # its loop is closed
+                    self._wake(self._pass_on([ticket]))
+                if self._deferred:
+                    self._catch_up()
+                return
+            lock.release()
+        self._put_back()
 
     def _put_back(self) -> None:
         self._tokens.append(TOKEN)

@@ -682,25 +682,28 @@ def test_what_is_put_off_as_a_mutex_is_handed_over_is_done(
 # holder: leaves, sees nobody     thread
 #                                 queues, finds no token
 # gives it back: the thread's
-def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(threads: ThreadPoolExecutor) -> None:
+@both
+def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(
+    make: Callable[[], Any], threads: ThreadPoolExecutor
+) -> None:
     """The one looks at the line last, and the other stood in it first."""
-    mutex = Mutex(0)
-    tokens = tokens_of(mutex)
+    primitive = make()
+    tokens = tokens_of(primitive)
     waiting: list[Any] = []
 
     def queue() -> None:
         list.pop(tokens)  # it is not there yet
-        waiting.append(threads.submit(mutex.blocking_lock, 30))
-        wait_until(queued(mutex, 1))
+        waiting.append(threads.submit(block, primitive))
+        wait_until(queued(primitive, 1))
         list.append(tokens, None)
 
     async def main() -> None:
-        async with mutex:
+        async with primitive:
             tokens.given.append(queue)
 
     asyncio.run(main())
     waiting[0].result(30).release()
-    assert not mutex.locked()
+    assert not primitive.locked()
 
 
 class CrowdedLock:
@@ -714,19 +717,22 @@ class CrowdedLock:
         return blocking and self._lock.acquire()
 
 
-def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock(threads: ThreadPoolExecutor) -> None:
+@both
+def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock(
+    make: Callable[[], Any], threads: ThreadPoolExecutor
+) -> None:
     """It does not leave the line unserved."""
-    mutex = Mutex(0)
-    mutex._lock = CrowdedLock()  # type: ignore[assignment]
+    primitive = make()
+    primitive._lock = CrowdedLock()
     waiting: list[Any] = []
 
     def queue(_: Any) -> None:
-        waiting.append(threads.submit(mutex.blocking_lock, 30))
-        wait_until(queued(mutex, 1))
+        waiting.append(threads.submit(block, primitive))
+        wait_until(queued(primitive, 1))
 
-    asyncio.run(leave_a_block(mutex, queue))
+    asyncio.run(leave_a_block(primitive, queue))
     waiting[0].result(30).release()
-    assert not mutex.locked()
+    assert not primitive.locked()
 
 
 # holder: leaves, sees the line     waiter: queued
@@ -773,11 +779,12 @@ def test_one_leaver_serves_for_another_that_is_a_step_behind() -> None:
     tokens = tokens_of(semaphore)
 
     async def main() -> None:
-        async with semaphore:
-            waiting = [asyncio.ensure_future(semaphore.acquire()) for _ in range(2)]
-            await asyncio.sleep(0)
-            assert semaphore.statistics().waiting == 2
-            tokens.given.append(lambda: list.append(tokens, None))
+        held = await semaphore.acquire()
+        waiting = [asyncio.ensure_future(semaphore.acquire()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert semaphore.statistics().waiting == 2
+        tokens.given.append(lambda: list.append(tokens, None))
+        held.release()
         assert semaphore.statistics().waiting == 0
         semaphore._hand_on()
         for permit in await asyncio.wait_for(asyncio.gather(*waiting), 10):
@@ -1235,6 +1242,11 @@ class UsingSemaphore(Semaphore):
         if self.used:
             self.used.pop()()
         return super()._admit(ticket)
+
+    def _unlink(self, ticket: Any) -> None:
+        super()._unlink(ticket)
+        if self.used:
+            self.used.pop()()
 
 
 # holder: leaves its block       waiter: queued for 2, or for 1
