@@ -9,12 +9,13 @@ from __future__ import annotations
 from functools import partial
 from operator import index
 from typing import Any, Self
+from weakref import ref
 
 import attrs
 
 from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
 from asynclocks.backends import native, running, running_task
 from asynclocks.backends._seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
@@ -35,11 +36,12 @@ class SemaphoreStatistics:
 class Permit(Guard):
     """The hold on some of a semaphore's permits, given back together."""
 
-    __slots__ = ("_count", "_live", "_parts", "_semaphore")
+    __slots__ = ("_count", "_entrant", "_live", "_parts", "_semaphore")
 
     _semaphore: Semaphore
     _count: int
     _live: bool
+    _entrant: Any  # of an `async with` block: a weak reference to the task that entered it, None without one
     _parts: list[Permit] | None  # what was split off in the block that this permit, or its origin, was entered by
 
     @property
@@ -184,7 +186,7 @@ class Semaphore(QueuedSynchronizer):
     1
     """
 
-    __slots__ = ("_closed", "_entered", "_free", "_tokens")
+    __slots__ = ("_closed", "_entered", "_entrant", "_free", "_tokens")
 
     kind = "Semaphore"
     _followed = False  # nobody can say which holder would end a wait
@@ -198,6 +200,7 @@ class Semaphore(QueuedSynchronizer):
         # The permits of running `async with` blocks by their task's id. (A task's id and not the task: nothing
         # here may keep alive a task that its closed loop let go of.)
         self._entered: dict[int, Permit] = {}
+        self._entrant: Any = None  # the last one: as a permit's
 
     @uninterrupted
     async def __aenter__(self) -> Permit:
@@ -207,11 +210,16 @@ class Semaphore(QueuedSynchronizer):
                 self._tokens.pop()
                 key = id(task)
                 if self._head is None and key not in self._entered and not self._closed:
-                    self._entered[key] = permit = Permit()
+                    permit = Permit()
                     permit._semaphore = self
                     permit._count = 1
                     permit._parts = None
                     permit._live = True
+                    entrant = self._entrant
+                    if entrant is None or entrant() is not task:  # asking is cheaper than a new one
+                        self._entrant = entrant = ref(task)
+                    permit._entrant = entrant
+                    self._entered[key] = permit
                     return permit
                 self._put_back()
         except IndexError:  # somebody was quicker
@@ -230,7 +238,8 @@ class Semaphore(QueuedSynchronizer):
             task = backends.task_here()
         except RuntimeError:  # not asyncio
             task = running_task()
-        permit = self._entered.pop(id(task), None)
+        # What closes a block from outside, perhaps the collector, does so in whatever task runs.
+        permit = None if exc_type is GeneratorExit else self._entered.pop(id(task), None)
         if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
             permit._live = False
             if self._head is not None:
@@ -444,30 +453,37 @@ class Semaphore(QueuedSynchronizer):
         else:
             permit = NestedPermit()
             permit._outer = outer
-        self._entered[key] = permit
         permit._semaphore = self
         permit._count = 1
         permit._parts = None
         permit._live = True
+        entrant = self._entrant
+        if task is None or entrant is None or entrant() is not task:
+            self._entrant = entrant = weakly(task)
+        permit._entrant = entrant
+        self._entered[key] = permit
         return permit
 
     def _leave(self, permit: Permit | None) -> None:
         """The end of a block whose permit is not as simple as can be."""
-        key = id(running_task())
-        if permit is None:  # the short way may have been closed
-            permit = self._entered.pop(key, None)
+        key = here = id(running_task())
         while permit is None and self._entered:
-            # Entered in another task, by now perhaps gone (a fixture, an AsyncExitStack): the oldest that holds yet.
-            key = min(list(self._entered), key=self._has_let_go, default=0)
+            # An exit has no identity. Entered in another task, by now perhaps gone (the collector closes its block,
+            # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
+            key = min(list(self._entered), key=partial(self._closeness, here), default=0)
             permit = self._entered.pop(key, None)
         if isinstance(permit, NestedPermit):
             self._entered[key] = permit._outer
         if permit is not None:
             permit._leave_block()
 
-    def _has_let_go(self, key: int) -> bool:
+    def _closeness(self, here: int, key: int) -> tuple[bool, bool, bool]:
         permit = self._entered.get(key)
-        return permit is None or not permit._live
+        if permit is None:  # pragma: no cover - another thread took it just now
+            return (True, True, True)
+        entrant = permit._entrant
+        gone = entrant is not None and entrant() is None
+        return (not gone, key != here, not permit._live)
 
     def _describe(self) -> str:
         if self._closed:

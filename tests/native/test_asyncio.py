@@ -986,6 +986,74 @@ def test_a_collected_block_gives_back_one_permit(abandoning: None) -> None:
     assert semaphore.available_permits == 2
 
 
+# closed loop: A in its block, its permit released early or not     B: in its block
+# A's coroutine is collected: its exit runs inside B's step
+#                                                                   has its own permit still
+@pytest.mark.parametrize("early", [True, False])
+def test_a_collected_block_leaves_the_running_task_its_own_permit(abandoning: None, early: bool) -> None:
+    """An exit has no identity, but whose task is gone comes first."""
+    semaphore = Semaphore(2)
+
+    async def hold() -> None:
+        async with semaphore as permit:
+            if early:
+                permit.release()
+            await asyncio.sleep(60)
+
+    async def leave_it() -> None:
+        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(leave_it)
+
+    async def main() -> None:
+        async with semaphore as permit:
+            collect()
+            assert semaphore.available_permits == 1
+            assert permit.count == 1
+            permit.release()
+            assert semaphore.available_permits == 2
+        assert semaphore.available_permits == 2
+
+    asyncio.run(main())
+    assert semaphore.available_permits == 2
+    assert not semaphore._entered
+
+
+# closed loop: A released early, its block never left       B: in its block
+# A's coroutine is collected where no loop runs
+#                                                           has its own permit still
+def test_a_block_collected_outside_any_loop_leaves_a_suspended_task_its_permit(abandoning: None) -> None:
+    semaphore = Semaphore(2)
+    tasks: list[asyncio.Task[None]] = []
+    may_leave = asyncio.Event()
+
+    async def hold() -> None:
+        async with semaphore as permit:
+            await may_leave.wait()
+            assert permit.count == 1
+
+    async def release_early() -> None:
+        async with semaphore as permit:
+            permit.release()
+            await asyncio.sleep(60)
+
+    async def begin(work: Callable[[], Awaitable[None]]) -> None:
+        tasks.append(asyncio.ensure_future(work()))
+        await passes()
+
+    going_on = with_loop(lambda: begin(hold), close=False)
+    with_loop(lambda: begin(release_early))
+    tasks.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
+    collect()
+    assert semaphore.available_permits == 1
+    may_leave.set()
+    going_on.run_until_complete(tasks[0])
+    going_on.close()
+    assert semaphore.available_permits == 2
+    assert not semaphore._entered
+
+
 def test_a_closed_loop_s_tasks_and_locks_are_garbage(abandoning: None) -> None:
     """Nothing global keeps a task that is parked in a closed loop, nor what it waits for."""
     gone: list[weakref.ref[Any]] = []
