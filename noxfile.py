@@ -53,7 +53,7 @@ def tests(session: nox.Session) -> None:
     measured = {"COVERAGE_FILE": f".coverage.py{session.python}"}
     cores = ["--numprocesses=auto", "--dist=loadfile"]
     cover = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all Pythons together
-    session.run("pytest", *cores, *cover, *session.posargs, env=measured)
+    session.run("pytest", "--durations=10", *cores, *cover, *session.posargs, env=measured)
 
 
 @nox.session

@@ -131,8 +131,8 @@ class QueuedSynchronizer:
         if granted is not None:
             if granted.after is not None:
                 self._wake(granted)
-            elif not granted.unpark():  # pragma: no branch - its loop is closed: rare since blocks hand over
-                self._wake(self._pass_on([granted]))  # pragma: no cover - as above
+            elif not granted.unpark():
+                self._wake(self._pass_on([granted]))
         if self._deferred:
             self._catch_up()
 

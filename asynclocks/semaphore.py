@@ -16,8 +16,8 @@ import attrs
 from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
-from asynclocks.backends import native, running, running_task
-from asynclocks.backends._seam import LoopBackend, uninterrupted
+from asynclocks.backends import running, running_task
+from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
 TOKEN = None  # one free permit; that it is in the list is all that matters
@@ -320,12 +320,7 @@ class Semaphore(QueuedSynchronizer):
 
     @uninterrupted
     async def _acquire_loose(self, permits: int) -> Permit:
-        return self._permit_of(await self._take(permits))
-
-    async def _take(self, permits: int, task: Any = None, backend: LoopBackend = native) -> Any:
-        ticket = await self._acquire(permits, tracked=False, task=task, backend=backend)
-        self._check_open(ticket)
-        return ticket
+        return self._permit_of(await self._acquire(permits, tracked=False))
 
     def _permit_of(self, ticket: Ticket) -> Permit:
         self._check_open(ticket)
@@ -353,9 +348,7 @@ class Semaphore(QueuedSynchronizer):
             ticket.request = None
             return True
         while self._free < ticket.request:
-            try:
-                self._tokens.pop()
-            except IndexError:
+            if not self._take_token():
                 return False
             self._free += 1
         self._free -= ticket.request
@@ -378,12 +371,18 @@ class Semaphore(QueuedSynchronizer):
 
     def _call_in_tokens(self) -> int:
         count = 0
+        while self._take_token():
+            count += 1
+        return count
+
+    def _take_token(self) -> bool:
         try:
-            while True:
+            if self._tokens:
                 self._tokens.pop()
-                count += 1
-        except IndexError:
-            return count
+                return True
+        except IndexError:  # somebody was quicker
+            pass
+        return False
 
     def _close(self, _: None) -> None:
         self._closed = True
@@ -403,11 +402,7 @@ class Semaphore(QueuedSynchronizer):
         backend, task = running()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
-        try:
-            took = bool(self._tokens) and self._tokens.pop() is TOKEN
-        except IndexError:  # somebody was quicker
-            took = False
-        if took:
+        if self._take_token():
             if self._head is None and not self._closed:
                 try:
                     if backend.checkpoints:

@@ -28,7 +28,7 @@ from asynclocks import (
     UpgradableReadGuard,
     set_deadlock_policy,
 )
-from tests.native.threaded import elsewhere
+from tests.native.threaded import CrowdedLock, elsewhere
 from tests.support import collect
 
 Primitive = Any  # a Mutex or a Semaphore of one permit
@@ -84,6 +84,16 @@ def with_loop(main: Callable[[], Awaitable[Any]], *, close: bool = True) -> asyn
         if close:
             loop.close()
     return loop
+
+
+def leave_pending(work: Callable[[], Awaitable[Any]]) -> None:
+    """Start it as a task of a loop that is closed as soon as the task is parked."""
+
+    async def begin() -> None:
+        asyncio.ensure_future(work())._log_destroy_pending = False  # type: ignore[attr-defined]
+        await passes()
+
+    with_loop(begin)
 
 
 @pytest.fixture
@@ -632,9 +642,14 @@ def test_all_waiters_of_closed_loops_are_skipped_at_once(make: Callable[[], Prim
 
 
 @both
-def test_a_block_s_exit_skips_a_waiter_whose_loop_was_closed(make: Callable[[], Primitive], abandoning: None) -> None:
-    """The short way out looks, too."""
+@pytest.mark.parametrize("crowded", [False, True], ids=["alone", "crowded"])
+def test_a_block_s_exit_skips_a_waiter_whose_loop_was_closed(
+    make: Callable[[], Primitive], abandoning: None, crowded: bool
+) -> None:
+    """The short way out looks, too; and so it does with another thread inside the lock."""
     primitive = make()
+    if crowded:
+        primitive._lock = CrowdedLock()
     tasks: list[asyncio.Task[Any]] = []
 
     async def leave_waiting() -> None:
@@ -910,11 +925,7 @@ def test_a_collected_block_that_was_let_go_early_leaves_the_holder_alone(abandon
             guard.release()
             await asyncio.sleep(60)
 
-    async def leave_it() -> None:
-        asyncio.ensure_future(release_early())._log_destroy_pending = False  # type: ignore[attr-defined]
-        await passes()
-
-    with_loop(leave_it)
+    leave_pending(release_early)
 
     async def main() -> None:
         async with mutex as guard:
@@ -940,14 +951,10 @@ def test_a_collected_block_lets_go_though_the_running_task_let_go_early(abandoni
         async with mutex:
             await asyncio.sleep(60)
 
-    async def leave_it() -> None:
-        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
-        await passes()
-
     async def main() -> None:
         async with mutex as guard:
             guard.release()
-            await asyncio.to_thread(with_loop, leave_it)
+            await asyncio.to_thread(leave_pending, hold)
             assert mutex.locked()
             collect()
             assert not mutex.locked()
@@ -957,33 +964,6 @@ def test_a_collected_block_lets_go_though_the_running_task_let_go_early(abandoni
 
     asyncio.run(main())
     assert untouched(mutex)
-
-
-# closed loop: A in its block                                B: in its block
-# A's coroutine is collected: its exit runs inside B's step
-#                                                            has a permit still
-def test_a_collected_block_gives_back_one_permit(abandoning: None) -> None:
-    """The collector may run its exit in the middle of a task that holds a permit of the same semaphore."""
-    semaphore = Semaphore(2)
-
-    async def hold() -> None:
-        async with semaphore:
-            await asyncio.sleep(60)
-
-    async def leave_it() -> None:
-        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
-        await passes()
-
-    with_loop(leave_it)
-
-    async def main() -> None:
-        async with semaphore:
-            collect()
-            assert semaphore.available_permits == 1
-        assert semaphore.available_permits == 2
-
-    asyncio.run(main())
-    assert semaphore.available_permits == 2
 
 
 # closed loop: A in its block, its permit released early or not     B: in its block
@@ -1000,11 +980,7 @@ def test_a_collected_block_leaves_the_running_task_its_own_permit(abandoning: No
                 permit.release()
             await asyncio.sleep(60)
 
-    async def leave_it() -> None:
-        asyncio.ensure_future(hold())._log_destroy_pending = False  # type: ignore[attr-defined]
-        await passes()
-
-    with_loop(leave_it)
+    leave_pending(hold)
 
     async def main() -> None:
         async with semaphore as permit:
@@ -1038,13 +1014,12 @@ def test_a_block_collected_outside_any_loop_leaves_a_suspended_task_its_permit(a
             permit.release()
             await asyncio.sleep(60)
 
-    async def begin(work: Callable[[], Awaitable[None]]) -> None:
-        tasks.append(asyncio.ensure_future(work()))
+    async def begin() -> None:
+        tasks.append(asyncio.ensure_future(hold()))
         await passes()
 
-    going_on = with_loop(lambda: begin(hold), close=False)
-    with_loop(lambda: begin(release_early))
-    tasks.pop()._log_destroy_pending = False  # type: ignore[attr-defined]
+    going_on = with_loop(begin, close=False)
+    leave_pending(release_early)
     collect()
     assert semaphore.available_permits == 1
     may_leave.set()

@@ -28,7 +28,7 @@ from asynclocks import (
     Semaphore,
     TryLockError,
 )
-from tests.native.threaded import wait_until
+from tests.native.threaded import CrowdedLock, wait_until
 
 
 @pytest.fixture
@@ -704,17 +704,6 @@ def test_an_arrival_just_before_a_block_gives_its_token_back_is_served(
     asyncio.run(main())
     waiting[0].result(30).release()
     assert not primitive.locked()
-
-
-class CrowdedLock:
-    """An internal lock that somebody is inside whenever it is tried, and has left when it is waited for."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self.release = self._lock.release
-
-    def acquire(self, blocking: bool = True) -> bool:
-        return blocking and self._lock.acquire()
 
 
 @both

@@ -46,3 +46,20 @@ def elsewhere(call: Callable[[], object]) -> None:
     thread.start()
     thread.join(WAIT)
     assert not thread.is_alive()
+
+
+class CrowdedLock:
+    """An internal lock that somebody is inside whenever it is tried, and has left when it is waited for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return blocking and self._lock.acquire()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()

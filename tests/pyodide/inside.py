@@ -20,6 +20,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isawaitable, iscoroutinefunction
 from itertools import pairwise
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, TypeVar
 
 import coverage
@@ -73,7 +74,7 @@ def about(how: str) -> str:
 @contextmanager
 def measured(driver: str) -> Iterator[None]:
     """Measure coverage into the repository's ``.coverage.pyodide-…``."""
-    data = Path("/tmp/coverage")  # SQLite wants a file system of Pyodide's own
+    data = Path(gettempdir(), "coverage")  # SQLite wants a file system of Pyodide's own
     measure = coverage.Coverage(data_file=str(data), data_suffix=False)
     measure.set_option("run:core", "sysmon")
     measure.set_option("run:disable_warnings", ["no-data-collected"])  # the harness's own tests need no library

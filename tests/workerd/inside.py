@@ -6,10 +6,12 @@ import base64
 from importlib import import_module
 from inspect import isawaitable
 from pathlib import Path
+from tempfile import gettempdir
 from types import ModuleType
 from typing import Any
 
 COVERAGE = "/--coverage"  # a path
+DATA = Path(gettempdir(), "coverage")
 
 app: ModuleType
 measure: Any = None
@@ -21,7 +23,7 @@ def load(name: str, measured: bool) -> None:
     if measured:
         import coverage
 
-        measure = coverage.Coverage(data_file="/tmp/coverage", data_suffix=False)
+        measure = coverage.Coverage(data_file=str(DATA), data_suffix=False)
         measure.set_option("run:core", "sysmon")
         measure.start()
     app = import_module(name)
@@ -33,7 +35,7 @@ def measured() -> Any:
 
     measure.stop()
     measure.save()
-    return js.Response.new(base64.b64encode(Path("/tmp/coverage").read_bytes()).decode())
+    return js.Response.new(base64.b64encode(DATA.read_bytes()).decode())
 
 
 async def fetch(request: Any, env: Any, ctx: Any) -> Any:
