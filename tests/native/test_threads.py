@@ -39,7 +39,7 @@ def collecting() -> Iterator[None]:
     gc.freeze()  # what was there before is not looked at: all those collections would take minutes
     gc.set_threshold(1, 1, 1)
     yield
-    gc.set_threshold(*thresholds)  # `frozen` unfreezes, at the end
+    gc.set_threshold(*thresholds)  # `frozen` unfreezes, at the end of the module
 
 
 def queued(primitive: Mutex[Any] | Semaphore, count: int) -> Callable[[], bool]:
