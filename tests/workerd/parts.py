@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
 
-from tests.pyodide.bed import REPO, bed, install_inside, pip
+from tests.pyodide.bed import REPO, bed, install_inside, locked, pip
 
 WORKER = Path(__file__).with_name("worker")
 INSIDE = REPO / "requirements" / "workerd-inside.txt"
@@ -26,10 +26,11 @@ def fetch() -> Path:
     folder = bed("workerd")
     stamp = folder / "workerd-stamp"
     wanted = sha256(INSIDE.read_bytes() + INSIDE.with_name("pyodide-inside.txt").read_bytes()).hexdigest()
-    if not (stamp.is_file() and stamp.read_text() == wanted):
-        print(f"fetching the SDK of Python Workers into {folder}", flush=True)
-        install_inside(folder / "workerd-site", INSIDE)
-        stamp.write_text(wanted)
+    with locked(folder):
+        if not (stamp.is_file() and stamp.read_text() == wanted):
+            print(f"fetching the SDK of Python Workers into {folder}", flush=True)
+            install_inside(folder / "workerd-site", INSIDE)
+            stamp.write_text(wanted)
     return folder
 
 
