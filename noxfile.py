@@ -24,7 +24,7 @@ nox.needs_version = ">=2025.11.12"
 nox.options.download_python = "never"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["pyodide", "browser", "workerd", "tests", "coverage", "lint", "types", "docs", "examples"]
+nox.options.sessions = ["tests", "pyodide", "browser", "workerd", "coverage", "lint", "types", "docs", "examples"]
 
 
 def offer_pyenv() -> None:
