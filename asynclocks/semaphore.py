@@ -161,6 +161,10 @@ def _make(kind: type[Permit], semaphore: Semaphore, count: int, parts: list[Perm
     return permit
 
 
+def _is_gone(entrant: Any) -> bool:
+    return entrant is not None and entrant() is None
+
+
 def _checked(permits: int, what: str) -> int:
     permits = index(permits)
     if permits < 0:
@@ -465,20 +469,24 @@ class Semaphore(QueuedSynchronizer):
         while permit is None and self._entered:
             # An exit has no identity. Entered in another task, by now perhaps gone (the collector closes its block,
             # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
-            key = min(list(self._entered), key=partial(self._closeness, here), default=0)
+            keys = list(self._entered)
+            key = next(filter(self._is_orphaned, keys), 0) or min(keys, key=partial(self._closeness, here), default=0)
             permit = self._entered.pop(key, None)
         if isinstance(permit, NestedPermit):
             self._entered[key] = permit._outer
         if permit is not None:
             permit._leave_block()
 
+    def _is_orphaned(self, key: int) -> bool:
+        """Does the block hold for a task that is gone?"""
+        permit = self._entered.get(key)
+        return permit is not None and permit._live and _is_gone(permit._entrant)
+
     def _closeness(self, here: int, key: int) -> tuple[bool, bool, bool]:
         permit = self._entered.get(key)
         if permit is None:  # pragma: no cover - another thread took it just now
             return (True, True, True)
-        entrant = permit._entrant
-        gone = entrant is not None and entrant() is None
-        return (not gone, key != here, not permit._live)
+        return (not _is_gone(permit._entrant), key != here, not permit._live)
 
     def _describe(self) -> str:
         if self._closed:
