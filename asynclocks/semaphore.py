@@ -161,10 +161,6 @@ def _make(kind: type[Permit], semaphore: Semaphore, count: int, parts: list[Perm
     return permit
 
 
-def _is_gone(entrant: Any) -> bool:
-    return entrant is not None and entrant() is None
-
-
 def _checked(permits: int, what: str) -> int:
     permits = index(permits)
     if permits < 0:
@@ -478,15 +474,15 @@ class Semaphore(QueuedSynchronizer):
             permit._leave_block()
 
     def _is_orphaned(self, key: int) -> bool:
-        """Does the block hold for a task that is gone?"""
+        """Is the task gone that entered this block?"""
         permit = self._entered.get(key)
-        return permit is not None and permit._live and _is_gone(permit._entrant)
+        return permit is not None and permit._entrant is not None and permit._entrant() is None
 
-    def _closeness(self, here: int, key: int) -> tuple[bool, bool, bool]:
+    def _closeness(self, here: int, key: int) -> tuple[bool, bool]:
         permit = self._entered.get(key)
         if permit is None:  # pragma: no cover - another thread took it just now
-            return (True, True, True)
-        return (not _is_gone(permit._entrant), key != here, not permit._live)
+            return (True, True)
+        return (key != here, not permit._live)
 
     def _describe(self) -> str:
         if self._closed:

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support import in_pyodide, on_trio, unseen
 
-asyncio.constants.DEBUG_STACK_DEPTH = 1  # or debug mode spends a fifth of all tests' time on stacks that nobody reads
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # or debug mode spends a seventh of the time on stacks that nobody reads
 LIMIT = 60  # seconds for a test; ten times as many for a slow one
 AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
