@@ -1,19 +1,22 @@
 """Who waits for whom.
 
 A task that is about to park looks whether the owner of what it waits for waits itself, and for what, and
-so on; if the chain comes back to it, waiting could never end. Every wait is noted before anybody looks, so the
-last one to close a cycle sees the whole of it. Only a look that meets an owner who waits goes under the lock:
+so on; if the chain comes back to it, waiting could never end. Every wait is noted in `waits` before anybody looks, so
+the last one to close a cycle sees the whole of it. Only a look that meets an owner who waits goes under the lock:
 there exactly one task of a cycle finds it, because the finder takes its own wait out before it leaves.
+
+`waits` refers to tasks weakly, and what a ticket refers to leads to no task, so nothing here keeps a task alive.
 """
 
 from __future__ import annotations
 
 import warnings
 from _thread import allocate_lock
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Hashable, Iterator
 from typing import Any
+from weakref import ref
 
-from asynclocks.backends import backend_of, task_name
+from asynclocks.backends import task_name
 from asynclocks.backends._seam import State, Ticket
 from asynclocks.exceptions import DeadlockError
 
@@ -21,6 +24,15 @@ POLICIES = ("raise", "warn", "off")
 
 _policy = "raise"
 _graph = allocate_lock()
+waits: dict[Hashable, Ticket] = {}  # the ticket that each waiting task waits with, by the task's key
+
+
+def key_of(task: Any) -> Hashable:
+    """By what a task's wait is noted: a weak reference or, of a task that is a number or the like, the task."""
+    try:
+        return ref(task)
+    except TypeError:
+        return task  # type: ignore[no-any-return]
 
 
 def set_deadlock_policy(policy: str) -> str:
@@ -44,7 +56,7 @@ def set_deadlock_policy(policy: str) -> str:
     return old
 
 
-def check(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None:
+def check(task: Any, ticket: Ticket) -> None:
     """Refuse a wait that could never end. It is noted in `waits` already, and somebody it waits for waits too.
 
     Raises:
@@ -59,7 +71,7 @@ def check(task: Any, ticket: Ticket, waits: MutableMapping[Any, Ticket]) -> None
         if cycle is None or cycle != _find_cycle(task, ticket) or ticket.state is not State.QUEUED:
             return
         if policy == "raise":
-            del waits[task]
+            del waits[key_of(task)]
     links = _in_words(task, cycle)
     if policy == "raise":
         raise DeadlockError(links)
@@ -82,7 +94,7 @@ def _find_cycle(task: Any, ticket: Ticket) -> list[tuple[Ticket, Any]] | None:
             continue
         if other == task:
             return [*path, (tickets[-1], other)]
-        wait = None if other in seen else _wait_of(other)
+        wait = None if other in seen else waits_now(other)
         seen.add(other)
         if wait is not None:
             path.append((tickets[-1], other))
@@ -96,9 +108,9 @@ def _owners(ticket: Ticket) -> Iterator[Any]:
     return (task for owner in owners if (task := owner()) is not None)
 
 
-def _wait_of(task: Any) -> Ticket | None:
-    backend = backend_of(task)
-    wait = None if backend is None else backend.waits(task).get(task)
+def waits_now(task: Any) -> Ticket | None:
+    """The ticket that this task waits with, None if it does not wait or is about to give up."""
+    wait = waits.get(key_of(task))
     return wait if wait is not None and wait.state is State.QUEUED and not wait.gives_up() else None
 
 

@@ -121,6 +121,7 @@ class Wait(Awaitable[None]):
             raise RuntimeError(f"{self!r}: it can be awaited once; ask for a new one with notified()")
         self._stage = AWAITED
         ticket: Any = None if stage is CREATED else self._place.ticket
+        parker: Any = None
         line = self._synchronizer
         try:
             backend = whose_turn()[0]
@@ -144,6 +145,8 @@ class Wait(Awaitable[None]):
                 yield from backend.cancel_shielded_checkpoint().__await__()
         except BaseException:
             self._stage = CANCELLED
+            if parker is not None:
+                parker.leave()
             if ticket is not None:
                 line._give(line._withdraw, ticket)
             raise

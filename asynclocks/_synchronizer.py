@@ -29,13 +29,13 @@ from __future__ import annotations
 import math
 import sys
 from _thread import RLock
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Hashable, Iterable
 from sys import getrefcount
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
-from asynclocks._deadlock import check as check_deadlock
+from asynclocks._deadlock import check as check_deadlock, key_of, waits, waits_now
 from asynclocks.backends import blocking_parker, native, thread_local, whose_turn
 from asynclocks.backends._seam import LoopBackend, State, Ticket, uninterrupted
 
@@ -352,7 +352,7 @@ class QueuedSynchronizer:
         ticket.request = request
         ticket.owner = weakly(task) if tracked else None
         admitted = self._stand_in_line(ticket)
-        waits = None
+        noted = None
         try:
             if admitted:
                 ticket.settle()
@@ -362,38 +362,41 @@ class QueuedSynchronizer:
             # A task that holds nothing need not be followed: nobody waits for it. Whatever it holds refers to it by
             # the one weak reference that its ticket has, so a ticket that has it alone tells (docs/decisions).
             if self._followed and not (getrefcount(ticket.owner) == ALONE and type(ticket.owner) is ref):
-                waits = self._note(backend, task, ticket)
+                noted = self._note(task, ticket)
             await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()
         except BaseException:
+            ticket.leave()
             self._give(self._withdraw, ticket)
             raise
         finally:
-            if waits is not None:
-                waits.pop(task, None)
+            if noted is not None:
+                waits.pop(noted, None)
         return ticket
 
-    def _note(self, backend: LoopBackend, task: Any, ticket: Ticket) -> MutableMapping[Any, Ticket] | None:
-        """Let others see whom this task waits for, and see that nobody it waits for waits for it; where it is noted.
+    def _note(self, task: Any, ticket: Ticket) -> Hashable | None:
+        """Let others see what this task waits for, and look whether somebody whom it waits for waits for it.
+
+        The key of the note in `waits`.
 
         Raises:
             DeadlockError: somebody does.
         """
         if task is None:  # a callback may drive a coroutine, in no task
             return None
-        waits = backend.waits(task)
-        waits[task] = ticket
+        key = key_of(task)
+        waits[key] = ticket
         try:
             for owner in self._owners(ticket):
                 other = owner()
-                if other is not None and (other is task or not backend.surely_awake(other)):
-                    check_deadlock(task, ticket, waits)
+                if other is not None and (other is task or waits_now(other)):
+                    check_deadlock(task, ticket)
                     break
         except BaseException:
-            waits.pop(task, None)
+            waits.pop(key, None)
             raise
-        return waits
+        return key
 
     def _acquire_now(self, request: Any = None, owner: Any = None) -> Any:
         """The granted ticket, or None where waiting would be needed."""

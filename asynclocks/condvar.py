@@ -91,6 +91,7 @@ class Condvar(QueuedSynchronizer):
             if ticket.state is not GRANTED or error is not None:
                 error = await self._sleep(backend, ticket, error)
         except GeneratorExit:
+            ticket.leave()
             self._give_from_finalizer(self._destroy, (ticket, guard))
             raise
         mutex._resume(guard, ticket)

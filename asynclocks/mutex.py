@@ -11,7 +11,7 @@ import attrs
 from asynclocks._guards import Acquisition, Guard, LooseGuard
 from asynclocks._hotpath import TOKEN, FreeMutex
 from asynclocks._synchronizer import WITHDRAWN, Ticket, being_closed, weakly
-from asynclocks.backends import native, running, running_task, task_name, whose_turn
+from asynclocks.backends import is_gone, native, running, running_task, task_name, whose_turn
 from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
@@ -412,21 +412,23 @@ class Mutex(FreeMutex, Generic[T]):
         if not isinstance(guard, LooseMutexGuard):
             self._early = [*(self._early or ()), owner or _nobody]
 
-    def _end_block(self, leaver: tuple[Any, bool]) -> None:
-        task, closed = leaver
+    def _end_block(self, exit_: tuple[Any, bool]) -> None:
+        """End the block that this exit belongs to: the one that holds, or one that let go early."""
+        task, closing = exit_
         early = self._early or []
-        entered = isinstance(self._held, Guard)
-        owners = [*early, *([self._owner] if entered and self._owner is not None else ())]
-        if closed and any(owner() is None for owner in owners):
-            # Perhaps the collector ends the block of a task that is gone, in the middle of the running one.
-            task = None
-        mine = entered and self._owner is not None and self._owner() is task
-        done = None if mine else _find_early(early, task)
-        if done is None and entered:
+        # The newest first: whoever holds began last, and a task's own blocks end in the reverse order.
+        holders = [self._owner or _nobody] if isinstance(self._held, Guard) else []
+        owners = [*holders, *reversed(early)]
+        if not owners:  # a superfluous exit
+            return
+        ended = _find(owners, len(holders), task, closing=closing)
+        if ended is None:  # entered in another task, which lives: whoever holds or, where nobody does, the oldest
+            ended = 0 if holders else len(early) - 1
+        if ended < len(holders):
             self._held = None
             self._free.append(TOKEN)
-        elif early:
-            del early[done or 0]
+        else:
+            del early[len(owners) - 1 - ended]
         if not early:
             self._early = None
 
@@ -442,13 +444,18 @@ def _nobody() -> None:
     """In place of a weak reference to an owner."""
 
 
-def _find_early(early: list[Any], task: Any) -> int | None:
-    """Which of the early releases an exit in this task belongs to: its own, or one whose task is gone."""
-    tasks = [owner() for owner in early]
-    for wanted in (task, None):
-        if wanted in tasks:
-            return len(tasks) - 1 - tasks[::-1].index(wanted)
-    return None
+def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | None:
+    """To which of the blocks with these owners does an exit belong that runs in `task`? None: it cannot be told.
+
+    The blocks from `early` on let go early. An exit that closes a coroutine is perhaps run by the collector, in the
+    middle of any task's step. Then a block whose task is gone comes first. Else the running task's own comes
+    first, and after that one that let go early and whose task is gone.
+    """
+    own = next((number for number, owner in enumerate(owners) if task is not None and owner() is task), None)
+    if own is not None and not closing:
+        return own
+    first = 0 if closing else early
+    return next((number for number in range(first, len(owners)) if is_gone(owners[number])), own)
 
 
 _SPELLED = object()  # who holds what `acquire` took

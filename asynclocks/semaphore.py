@@ -16,7 +16,7 @@ import attrs
 from asynclocks import backends
 from asynclocks._guards import Acquisition, Guard, warn_dropped
 from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
-from asynclocks.backends import running, running_task
+from asynclocks.backends import is_gone, running, running_task
 from asynclocks.backends._seam import uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
@@ -476,7 +476,7 @@ class Semaphore(QueuedSynchronizer):
     def _is_orphaned(self, key: int) -> bool:
         """Is the task gone that entered this block?"""
         permit = self._entered.get(key)
-        return permit is not None and permit._entrant is not None and permit._entrant() is None
+        return permit is not None and permit._entrant is not None and is_gone(permit._entrant)
 
     def _closeness(self, here: int, key: int) -> tuple[bool, bool]:
         permit = self._entered.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
@@ -34,10 +34,9 @@ class ForeignBackend(LoopBackend):
     """Anybody's backend as the engine uses it."""
 
     def __init__(self, backend: Backend) -> None:
-        super().__init__()
         self.name: str = backend.name
         self.checkpoints: bool = getattr(backend, "checkpoints", True)
-        self._own_waits: Callable[[Any], MutableMapping[Any, Ticket]] = getattr(backend, "waits", super().waits)
+        self.coroutine = getattr(backend, "coroutine", super().coroutine)  # type: ignore[method-assign]
         self._backend = backend
 
     def current_task(self) -> Hashable:
@@ -53,11 +52,6 @@ class ForeignBackend(LoopBackend):
 
     async def cancel_shielded_checkpoint(self) -> None:
         await self._backend.cancel_shielded_checkpoint()
-
-    def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
-        """Where everybody looks for this task's wait: at the backend that its type belongs to."""
-        home = backend_of(task)
-        return self._own_waits(task) if home is None or home is self else home.waits(task)
 
     def parker(self) -> Any:
         parker = self._backend.parker()
@@ -163,6 +157,15 @@ def backend_of(task: Hashable) -> LoopBackend | None:
         if kind in _backend_of_type:
             return _backend_of_type[kind]
     return None
+
+
+def is_gone(owner: Callable[[], Any]) -> bool:
+    """Will the task that `owner` refers to weakly never run again, so that its blocks are closed from outside?"""
+    task = owner()
+    if task is None:
+        return True
+    backend = backend_of(task)
+    return backend is not None and backend.is_being_closed(task)
 
 
 def task_name(task: Hashable) -> str:

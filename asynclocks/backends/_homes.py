@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from asynclocks.backends._burial import end
-from asynclocks.backends.asyncio import current_task
+from asynclocks.backends.asyncio import Parked, current_task
 
 if TYPE_CHECKING:
     from asynclocks.backends._mortal import MortalParker, Watch
@@ -53,6 +53,7 @@ class Home:
         # The hot path's question for the running task. While there is something to do first:
         self.hint: Callable[[], Any] = watch.first_use
         self.sleepers: dict[MortalParker, None] = {}
+        self.parked = Parked()  # of its own: the loop outlives it
         self.ticking: bool = False
         self.lost: bool = False
         self._moved_to: Home | None = None  # where its tasks are at home in truth

@@ -20,7 +20,6 @@ Nothing here knows the platform: a subclass of `Home` supplies what begins with 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -157,13 +156,15 @@ class MortalParker(AsyncioParker):
     recovered: bool
 
     def __init__(self, home: Home) -> None:
-        super().__init__()
+        self._parked = home.parked.reference
+        self._unparked = False
         self._home = home
         self._passed_over = False
         self.recovered = False
 
     async def park(self) -> None:  # type: ignore[override]  # a coroutine is awaitable as well
         home = self._home = self._home.open()
+        self._parked = home.parked.reference
         home.lodge(self)
         self.come_back()
         self.wake()
@@ -190,7 +191,7 @@ class MortalParker(AsyncioParker):
 
     def wake(self) -> None:
         """Resume, in the sleeper's own home, if it was unparked in another one."""
-        if hasattr(self, "_unparked"):
+        if self._unparked:
             super().unpark()
 
     def rouse(self) -> None:
@@ -215,10 +216,7 @@ class MortalParker(AsyncioParker):
         if not self._passed_over:
             return
         self._passed_over = False
-        if hasattr(self, "_unparked"):  # by the grant that was given back
-            del self._unparked
-        if self._future is None:
-            self._future = asyncio.get_running_loop().create_future()
+        self._unparked = False  # if it was, by the grant that was given back
         self.synchronizer._transact(self.synchronizer._come_back, self)
         if self.state is GRANTED and self in self._home.sleepers:
             self.unpark()

@@ -9,8 +9,9 @@ parks looks at its own state again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from enum import Enum
+from gc import is_finalized
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
@@ -37,10 +38,11 @@ class Backend(Protocol):
 
     ``checkpoints`` (bool, default True)
         whether an acquisition that need not wait must still be a checkpoint (trio: yes; asyncio: no).
-    ``waits(task)`` (a mapping from task to its Ticket)
-        where the running waits of that task's loop are noted. By default one table for the backend.
-        A loop that can be closed with tasks still parked in it keeps the table itself, so that nothing
-        of ours keeps such a task alive.
+    ``coroutine(task)`` (default None)
+        the task's own coroutine, by which its blocks are known when the collector closes it.
+
+    A lock's line refers to the parkers in it. If a loop can be closed with tasks parked in it, its parkers must
+    refer to their tasks weakly: the loop keeps its sleeping tasks alive, a line never does.
     """
 
     name: str
@@ -125,12 +127,21 @@ class Ticket:
         """Wake who waits with this ticket. Nobody waits with a bare one."""
         raise NotImplementedError
 
+    def pass_on(self) -> None:
+        """Give what was granted to the next: the wake was lost with its loop, which was closed."""
+        synchronizer = getattr(self, "synchronizer", None)
+        if synchronizer is not None:  # else it sleeps on a `Place`, which is given up when the coroutine is collected
+            synchronizer._give_from_finalizer(synchronizer._withdraw, self)
+
     def gives_up(self) -> bool:
         """Is whoever parked with this being cancelled, so that the wait will end by itself?"""
         return False
 
     def settle(self) -> None:
-        """It will not park: lead to no loop any more, or the lock that keeps it would keep that loop's tasks."""
+        """It was admitted at once and will not park."""
+
+    def leave(self) -> None:
+        """Its sleeper was cancelled or is being closed, and will not park again."""
 
 
 class RecoveredTicket(Ticket):
@@ -170,9 +181,6 @@ class LoopBackend:
     checkpoints: bool = True
     task_type: type | None = None  # of its tasks, if they have one of their own
 
-    def __init__(self) -> None:
-        self._waits: dict[Hashable, Ticket] = {}
-
     def current_task(self) -> Hashable:
         raise NotImplementedError
 
@@ -188,13 +196,20 @@ class LoopBackend:
     async def cancel_shielded_checkpoint(self) -> None:
         raise NotImplementedError
 
-    def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
-        """Where the running waits of this task's loop are noted."""
-        return self._waits
+    def coroutine(self, task: Any) -> Any:
+        """The task's own coroutine, None where it cannot be told."""
+        return None
 
-    def surely_awake(self, task: Any) -> bool:
-        """A quick answer whether this task, perhaps another backend's, has no wait noted. False: perhaps it has."""
-        if type(task) is not self.task_type:
-            return False
-        wait = self._waits.get(task)
-        return wait is None or wait.state is not State.QUEUED
+    def is_being_closed(self, task: Any) -> bool:
+        """Is the collector closing this task's coroutine, or one that it awaits?
+
+        From 3.15 on weak references to a task answer until the collector has run all finalizers.
+        """
+        return any(map(is_finalized, _awaited_by(self.coroutine(task))))
+
+
+def _awaited_by(coroutine: Any) -> Iterator[Any]:
+    """The coroutine, what it awaits, and so on, as far as they are coroutines or generators."""
+    while coroutine is not None:
+        yield coroutine
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from asyncio import AbstractEventLoop, Future, Task, _get_running_loop
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
-from asynclocks.backends._seam import LoopBackend, State, Ticket
+from asynclocks.backends._seam import LoopBackend, Ticket
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "current_task", "running_loop"]
 
@@ -22,9 +23,6 @@ else:
         return None if loop is None else _current_tasks.get(loop)
 
 
-QUEUED = State.QUEUED
-
-
 class _NeverLoop:
     """Stands in for a loop in the one future that is done from the beginning."""
 
@@ -36,36 +34,65 @@ DONE: Future[None] = Future(loop=_NeverLoop())  # type: ignore[arg-type]
 DONE.set_result(None)
 
 
+class Parked(dict["AsyncioParker", "Future[None]"]):
+    """What the sleeping tasks of one loop are parked on. The loop refers to this table, and nothing else does.
+
+    A lock's line refers to its waiters, and each waiter refers weakly to this table. So a line never keeps a task
+    alive. When a closed loop is dropped, its sleeping tasks go with it, and their blocks give back what they hold.
+    """
+
+    __slots__ = ("__weakref__", "reference")
+
+    def __init__(self) -> None:
+        self.reference = ref(self)
+
+
+def _parked_in(loop: Any) -> Parked:
+    try:
+        return loop._asynclocks_parked  # type: ignore[no-any-return]
+    except AttributeError:
+        parked = loop._asynclocks_parked = Parked()
+        return parked
+
+
 class AsyncioParker(Ticket):
     """Parks on an exact ``asyncio.Future``: a subclass would leave the C task's fast path."""
 
-    __slots__ = ("_future", "_unparked")
+    __slots__ = ("_parked", "_unparked")
 
-    _future: Future[None] | None
-    _unparked: bool  # unset until then
+    _parked: ref[Parked]
+    _unparked: bool
 
     def __init__(self) -> None:
-        self._future = Future(loop=_get_running_loop())
+        self._unparked = False
+        loop: Any = _get_running_loop()
+        try:
+            self._parked = loop._asynclocks_parked.reference
+        except AttributeError:
+            self._parked = _parked_in(loop).reference
 
     def park(self) -> Future[None]:
-        future = self._future
-        if future is not None and future.done():  # parks again after a cancellation, or roused
-            future = self._future = Future(loop=future.get_loop())
-            if hasattr(self, "_unparked"):  # by another thread, which may have seen the old future only
-                future = None
-        return DONE if future is None else future
+        if self._unparked:
+            return DONE
+        parked: Any = self._parked()  # there is one: the running loop refers to it
+        future: Future[None] = Future(loop=_get_running_loop())
+        parked[self] = future
+        if self._unparked:  # by another thread just now, which may have found no future
+            self.leave()
+            return DONE
+        return future
 
     def unpark(self) -> bool:
         self._unparked = True  # first: see park()
-        future = self._future
-        if future is None:
+        parked = self._parked()
+        if parked is None:  # the loop is gone, and its tasks are gone with it
+            return False
+        future = parked.pop(self, None)
+        if future is None:  # not parked yet
             return True
-        # The wake is on its way, and the ticket, which the lock may refer to from now on, must not keep the
-        # sleeper alive: if its loop closes first, only the collection of its coroutine tells.
-        self._future = None
         loop = future.get_loop()
         if _get_running_loop() is not loop:
-            return self._post(loop, future)
+            return _Wake(self, future).post(loop)
         if not future.done():  # a cancelled one wakes by itself
             future.set_result(None)
         if current_task() is None:
@@ -73,25 +100,24 @@ class AsyncioParker(Ticket):
         return True
 
     def gives_up(self) -> bool:
-        future = self._future
+        future = self._future()
         return future is not None and future.cancelled()
 
-    def settle(self) -> None:
-        self._future = None
+    def leave(self) -> None:
+        parked = self._parked()
+        if parked is not None:
+            parked.pop(self, None)
 
     def rouse(self) -> None:
         """Wake the sleeper though it is not unparked, if its loop runs here: it will look whether it is by then."""
-        future = self._future
+        future = self._future()
         if future is not None and not future.done() and _get_running_loop() is future.get_loop():
             future.set_result(None)
 
-    @staticmethod
-    def _post(loop: AbstractEventLoop, future: Future[None]) -> bool:
-        try:
-            loop.call_soon_threadsafe(_wake, future)
-        except RuntimeError:  # the loop is closed
-            return False
-        return True
+    def _future(self) -> Future[None] | None:
+        """What its task sleeps on, None if it does not sleep."""
+        parked = self._parked()
+        return None if parked is None else parked.get(self)
 
     @staticmethod
     def _nudge(loop: AbstractEventLoop) -> None:
@@ -100,9 +126,32 @@ class AsyncioParker(Ticket):
         loop.call_soon_threadsafe(_nothing)
 
 
-def _wake(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+class _Wake:
+    """A wake on its way to another loop. A loop that is closed first drops the wake, and then the grant goes on."""
+
+    __slots__ = ("_future", "_ticket")
+
+    def __init__(self, ticket: Ticket, future: Future[None]) -> None:
+        self._ticket: Ticket | None = ticket
+        self._future = future
+
+    def post(self, loop: AbstractEventLoop) -> bool:
+        """False: the loop is closed."""
+        try:
+            loop.call_soon_threadsafe(self)
+        except RuntimeError:
+            self._ticket = None
+            return False
+        return True
+
+    def __call__(self) -> None:
+        self._ticket = None
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def __del__(self) -> None:
+        if self._ticket is not None:
+            self._ticket.pass_on()
 
 
 def _nothing() -> None:
@@ -132,23 +181,8 @@ class AsyncioBackend(LoopBackend):
     async def cancel_shielded_checkpoint(self) -> None:
         """Nothing: an acquisition that need not wait does not yield."""
 
-    def waits(self, task: Any) -> MutableMapping[Any, Ticket]:
-        # Kept on the loop, so that a closed loop's parked tasks are garbage as soon as nobody else wants them.
-        loop = task.get_loop()
-        try:
-            return loop._asynclocks_waits  # type: ignore[no-any-return]
-        except AttributeError:
-            waits: dict[Any, Ticket] = {}
-            return loop.__dict__.setdefault("_asynclocks_waits", waits)  # type: ignore[no-any-return]
-
-    def surely_awake(self, task: Any) -> bool:
-        if type(task) is not Task:
-            return False
-        try:
-            wait = task.get_loop()._asynclocks_waits.get(task)  # type: ignore[attr-defined]
-        except AttributeError:  # nobody waited there yet
-            return True
-        return wait is None or wait.state is not QUEUED
+    def coroutine(self, task: Any) -> Any:
+        return task.get_coro()
 
 
 running_loop = _get_running_loop  # the loop of asyncio's kind that runs in this thread, or None; never raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 import trio
 from trio.lowlevel import (
@@ -25,18 +26,18 @@ class TrioParker(Ticket):
     __slots__ = ("_aborted", "_sleeper", "_token", "_unparked")
 
     _aborted: bool  # unset until then
-    _sleeper: Task | None
+    _sleeper: Callable[[], Task | None]  # a weak reference: a line never keeps a task alive
 
     def __init__(self) -> None:
         self._unparked = False
-        self._sleeper = None
+        self._sleeper = _nobody
         self._token = current_trio_token()
 
     async def park(self) -> None:
         if self._unparked:
             await cancel_shielded_checkpoint()
             return
-        self._sleeper = current_task()
+        self._sleeper = ref(current_task())
         await wait_task_rescheduled(self._abort)
 
     async def park_shielded(self) -> None:
@@ -45,7 +46,7 @@ class TrioParker(Ticket):
             await self.park()
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
-        self._sleeper = None  # whoever unparks now finds nobody to reschedule
+        self._sleeper = _nobody  # whoever unparks now finds nobody to reschedule
         self._aborted = True
         return Abort.SUCCEEDED
 
@@ -64,9 +65,13 @@ class TrioParker(Ticket):
         return True
 
     def _wake(self) -> None:
-        sleeper, self._sleeper = self._sleeper, None
+        sleeper, self._sleeper = self._sleeper(), _nobody
         if sleeper is not None:
             reschedule(sleeper)
+
+
+def _nobody() -> None:
+    """In place of a weak reference to a sleeper."""
 
 
 def _in_a_step_of(token: trio.lowlevel.TrioToken) -> bool:
@@ -95,7 +100,6 @@ class TrioBackend(LoopBackend):
         cancel_shielded_checkpoint = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
 
     def __init__(self) -> None:
-        super().__init__()
         for function in uninterrupted_functions:
             enable_ki_protection(function)
         for function in interruptible_functions:
@@ -103,6 +107,9 @@ class TrioBackend(LoopBackend):
 
     def task_name(self, task: Any) -> str:
         return str(task.name)
+
+    def coroutine(self, task: Any) -> Any:
+        return task.coro
 
 
 def running() -> bool:

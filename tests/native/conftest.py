@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from tests.support import collect
 
 
 @pytest.fixture
@@ -28,3 +31,13 @@ def switching() -> Iterator[None]:
     yield
     threading.settrace(tracer)
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def abandoning() -> Iterator[None]:
+    """Tasks of closed loops are destroyed while pending here, and asyncio says so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+        yield
+        collect()

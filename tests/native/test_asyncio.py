@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from asynclocks import (
     UpgradableReadGuard,
     set_deadlock_policy,
 )
+from tests.native.abandoned import leave_pending, passes, with_loop
 from tests.native.threaded import CrowdedLock, elsewhere
 from tests.support import collect
 
@@ -66,44 +67,8 @@ every_way = pytest.mark.parametrize("work", [by_block, by_await, by_acquisition_
 both = pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
 
 
-async def passes(count: int = 3) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def untouched(primitive: Primitive) -> bool:
     return not primitive.locked() and primitive.statistics().waiting == 0
-
-
-def with_loop(main: Callable[[], Awaitable[Any]], *, close: bool = True) -> asyncio.AbstractEventLoop:
-    """Run `main` on a loop that is then closed as it stands: whatever is parked there stays parked."""
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(main())
-    finally:
-        if close:
-            loop.close()
-    return loop
-
-
-def leave_pending(work: Callable[[], Awaitable[Any]]) -> None:
-    """Start it as a task of a loop that is closed as soon as the task is parked."""
-
-    async def begin() -> None:
-        asyncio.ensure_future(work())._log_destroy_pending = False  # type: ignore[attr-defined]
-        await passes()
-
-    with_loop(begin)
-
-
-@pytest.fixture
-def abandoning() -> Iterator[None]:
-    """Tasks of closed loops are destroyed while pending here, and asyncio says so."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-        yield
-        collect()
 
 
 # --- the cancel of asyncio's own tasks

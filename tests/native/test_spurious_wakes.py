@@ -15,15 +15,15 @@ from asynclocks.backends.asyncio import DONE, AsyncioParker
 class Restless(AsyncioParker):
     """Sleeps from the third time on only."""
 
-    __slots__ = ("_parked",)
+    __slots__ = ("parks",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._parked = 0
+        self.parks = 0
 
     def park(self) -> asyncio.Future[None]:
-        self._parked += 1
-        return DONE if self._parked < 3 else super().park()
+        self.parks += 1
+        return DONE if self.parks < 3 else super().park()
 
 
 def enabled(notify: Notify) -> Awaitable[None]:

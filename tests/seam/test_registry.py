@@ -493,33 +493,6 @@ def test_a_task_of_a_backend_that_is_gone_is_named_as_best_can_be() -> None:
     assert not mutex.locked()
 
 
-def test_a_backend_may_keep_its_waits_itself() -> None:
-    """`waits(task)`, for loops that can be closed with tasks parked in them."""
-    tables: dict[Hashable, Any] = {}
-
-    class Keeping(NumberedBackend):
-        def waits(self, task: Hashable) -> dict[Any, Any]:
-            return tables.setdefault("all", {})
-
-    register_backend(RENAMED, Keeping)
-    mutex = Mutex()
-
-    async def main() -> None:
-        async def work() -> None:
-            async with mutex:
-                pass
-
-        guard = mutex.try_lock()
-        task = asyncio.ensure_future(work())
-        await asyncio.sleep(0)
-        assert list(tables["all"]) == [(id(task),)]
-        guard.release()
-        await task
-        assert tables["all"] == {}
-
-    run_renamed(main)
-
-
 def test_loops_of_both_kinds_wait_for_each_other_s_tasks() -> None:
     """Somebody else's loop and ours, in two threads, on one mutex."""
     register_backend(RENAMED, RenamedBackend)
