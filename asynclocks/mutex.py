@@ -422,8 +422,8 @@ class Mutex(FreeMutex, Generic[T]):
         if not owners:  # a superfluous exit
             return
         ended = _find(owners, len(holders), task, closing=closing)
-        if ended is None:  # entered in another task, which lives: whoever holds or, where nobody does, the oldest
-            ended = 0 if holders else len(early) - 1
+        if ended is None:  # entered in another task, which lives
+            ended = len(owners) - 1 if closing or not holders else 0  # to end the holder's by mistake would be worse
         if ended < len(holders):
             self._held = None
             self._free.append(TOKEN)

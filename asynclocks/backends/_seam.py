@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from enum import Enum
-from gc import is_finalized
+from gc import get_referents, is_finalized
 from inspect import isawaitable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
@@ -208,8 +209,15 @@ class LoopBackend:
         return any(map(is_finalized, _awaited_by(self.coroutine(task))))
 
 
-def _awaited_by(coroutine: Any) -> Iterator[Any]:
-    """The coroutine, what it awaits, and so on, as far as they are coroutines or generators."""
-    while coroutine is not None:
-        yield coroutine
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+_AWAITS = {CoroutineType: "cr_await", GeneratorType: "gi_yieldfrom", AsyncGeneratorType: "ag_await"}
+
+
+def _awaited_by(awaitable: Any) -> Iterator[Any]:
+    """This coroutine, the one that it awaits, the one that that one awaits, and so on, as far as they sleep."""
+    while awaitable is not None:
+        awaits = _AWAITS.get(type(awaitable))
+        if awaits is not None:
+            yield awaitable
+            awaitable = getattr(awaitable, awaits)
+        else:  # a step of an async generator, or what a coroutine's `__await__` returned: they refer to what they drive
+            awaitable = next((driven for driven in get_referents(awaitable) if type(driven) in _AWAITS), None)
