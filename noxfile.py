@@ -136,7 +136,7 @@ def docs(session: nox.Session) -> None:
     install(session, "docs")
     pages = ["README.md", "CONTRIBUTING.md", "docs"]
     # These can be imported inside Pyodide only.
-    inside = [f"--ignore=asynclocks/backends/{name}.py" for name in ("webloop", "workers")]
+    inside = [f"--ignore=asynclocks/backends/{name}.py" for name in ("webloop", "workers/platform")]
     docstrings = ["--doctest-modules", "asynclocks", *inside]
     session.run("python", "-m", "pytest", "-p", "tools.documented", *pages, *docstrings, *session.posargs)
 

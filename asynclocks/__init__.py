@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asynclocks._deadlock import set_deadlock_policy
-from asynclocks._guards import Acquisition, Guard
+from asynclocks._engine.deadlock import set_deadlock_policy
+from asynclocks._engine.guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
 from asynclocks.concurrent_map import ConcurrentMap, ConcurrentMapStatistics, Entry, Ref
 from asynclocks.condvar import Condvar, CondvarStatistics

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from gc import is_finalized
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 from weakref import ref
 
 from asynclocks import backends
-from asynclocks._guards import Acquisition, LooseGuard
-from asynclocks._synchronizer import GRANTED, RELEASED, Ticket
-from asynclocks.backends._seam import uninterrupted
+from asynclocks._engine.guards import Acquisition, LooseGuard
+from asynclocks._engine.places import PlacingSynchronizer
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
+from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 from asynclocks.mutex import MappedGuard
-
-if TYPE_CHECKING:
-    from asynclocks.rwlock import RwLock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +44,24 @@ class Upgrade:
 async def _never_called() -> None: ...
 
 
+class ReadWriteState(PlacingSynchronizer, Generic[T]):
+    """Who is in an RwLock, and its value: what its guards work on."""
+
+    __slots__ = ("_max_readers", "_nothing", "_reading", "_upgradable", "_value", "_writing")
+
+    _value: T
+    _max_readers: int
+    _nothing: Ticket  # what a block holds that was not entered yet
+    # Who is in. Never a writer beside anybody else, one writer, one upgradable; at most `_max_readers` of
+    # `_reading` and `_upgradable` together. Entered inside the lock, left also without (`RwLock._claim`).
+    _reading: dict[Ticket, None]
+    _upgradable: dict[Ticket, None]
+    _writing: dict[Ticket, None]
+
+    def _change_mode(self, what: tuple[Ticket, Mode]) -> Ticket | None:
+        raise NotImplementedError
+
+
 class _RwGuard(LooseGuard, Generic[T]):
     """What the three guards share. Of each there are two kinds: what a block gives (`_Block`), and a loose one.
 
@@ -70,7 +86,7 @@ class _RwGuard(LooseGuard, Generic[T]):
     @uninterrupted
     def _become(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
         """Another kind of guard, for the same task, with nobody in between."""
-        lock: RwLock[T] = self._hold.synchronizer
+        lock: ReadWriteState[T] = self._hold.synchronizer
         hold = lock._transact(lock._change_mode, (self._hold, mode))
         if hold is None:
             self._refuse()
@@ -162,7 +178,7 @@ class UpgradableReadGuard(_RwGuard[T]):
             RuntimeError: an upgrade of it waits already.
         """
         hold = self._hold
-        lock: RwLock[T] = hold.synchronizer
+        lock: ReadWriteState[T] = hold.synchronizer
         upgraded = lock._acquire_now(Upgrade(hold), hold.owner)
         if upgraded is None:
             raise TryLockError(f"{lock!r} has other readers; wait with upgrade(), or try later")
@@ -175,7 +191,7 @@ class UpgradableReadGuard(_RwGuard[T]):
     @uninterrupted
     async def _upgrade(self) -> WriteGuard[T]:
         hold = self._hold
-        lock: RwLock[T] = hold.synchronizer
+        lock: ReadWriteState[T] = hold.synchronizer
         try:
             upgraded = await lock._acquire(Upgrade(hold))
         except GeneratorExit:
@@ -227,7 +243,7 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
     _tracked: ClassVar[bool] = True
     _name: ClassVar[str]
 
-    def __init__(self, lock: RwLock[Any]) -> None:
+    def __init__(self, lock: ReadWriteState[Any]) -> None:
         self._lock = lock
         self._hold = lock._nothing
         self._take = _never_called  # as long as it was neither awaited nor entered

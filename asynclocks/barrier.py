@@ -9,7 +9,7 @@ from operator import index
 
 import attrs
 
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
 
 
 @attrs.frozen

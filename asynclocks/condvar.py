@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import attrs
 
-from asynclocks._callbacks import no_coroutine
-from asynclocks._synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
+from asynclocks._engine.callbacks import no_coroutine
+from asynclocks._engine.synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
 from asynclocks.backends import blocking_parker, whose_turn
-from asynclocks.backends._seam import LoopBackend, uninterrupted
+from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
 
 T = TypeVar("T")

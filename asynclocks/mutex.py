@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import attrs
 
-from asynclocks._guards import Acquisition, Guard, LooseGuard
-from asynclocks._hotpath import TOKEN, FreeMutex
-from asynclocks._synchronizer import WITHDRAWN, Ticket, being_closed, weakly
+from asynclocks._engine.free_mutex import TOKEN, FreeMutex
+from asynclocks._engine.guards import Acquisition, Guard, LooseGuard
+from asynclocks._engine.synchronizer import WITHDRAWN, Ticket, being_closed, weakly
 from asynclocks.backends import is_gone, native, running, running_task, task_name, whose_turn
-from asynclocks.backends._seam import uninterrupted
+from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
@@ -340,7 +340,7 @@ class Mutex(FreeMutex, Generic[T]):
         self._held = new
 
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
-        held = self._held  # before the owner: see _hotpath
+        held = self._held  # before the owner: see `free_mutex`
         owner = self._owner
         return () if held is None or owner is None else (owner,)
 

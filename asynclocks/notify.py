@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from asynclocks._places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
-from asynclocks._synchronizer import GRANTED, Ticket
+from asynclocks._engine.places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
+from asynclocks._engine.synchronizer import GRANTED, Ticket
 
 
 class Strategy(Enum):

@@ -15,11 +15,11 @@ from typing import Any, Final, Generic, TypeVar, cast, overload
 import attrs
 
 from asynclocks import backends
-from asynclocks._callbacks import check_init, check_takes_nothing, refuse_awaitable
-from asynclocks._places import PlacingSynchronizer
-from asynclocks._synchronizer import GRANTED, Ticket
+from asynclocks._engine.callbacks import check_init, check_takes_nothing, refuse_awaitable
+from asynclocks._engine.places import PlacingSynchronizer
+from asynclocks._engine.synchronizer import GRANTED, Ticket
 from asynclocks.backends import task_name
-from asynclocks.backends._seam import made_by, uninterrupted
+from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
 T = TypeVar("T")

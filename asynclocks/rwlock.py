@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from operator import index
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import attrs
 
-from asynclocks._guards import Acquisition
-from asynclocks._places import PlacingSynchronizer
+from asynclocks._engine.guards import Acquisition
+from asynclocks._engine.places import PlacingSynchronizer
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
 from asynclocks._rw_guards import (
     READ,
     UPGRADABLE,
@@ -26,15 +27,15 @@ from asynclocks._rw_guards import (
     OwnedWriteBlock,
     ReadBlock,
     ReadGuard,
+    ReadWriteState,
     UpgradableReadBlock,
     UpgradableReadGuard,
     Upgrade,
     WriteBlock,
     WriteGuard,
 )
-from asynclocks._synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
 from asynclocks.backends import running_task
-from asynclocks.backends._seam import uninterrupted
+from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import GuardReleasedError, TryLockError
 
 __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
@@ -58,7 +59,7 @@ class RwLockStatistics:
     waiting_writers: int
 
 
-class RwLock(PlacingSynchronizer, Generic[T]):
+class RwLock(ReadWriteState[T]):
     """Many readers or one writer, first come, first served.
 
     At most `max_readers` readers at once. One upgradable reader at a time; it coexists with readers and counts as
@@ -78,10 +79,9 @@ class RwLock(PlacingSynchronizer, Generic[T]):
     {'debug': True}
     """
 
-    __slots__ = ("_max_readers", "_nothing", "_reading", "_upgradable", "_value", "_writing")
+    __slots__ = ()
 
     kind = "RwLock"
-    _value: T
 
     @overload
     def __init__(self: RwLock[None], *, max_readers: int = ..., name: str | None = None) -> None: ...
@@ -93,12 +93,10 @@ class RwLock(PlacingSynchronizer, Generic[T]):
         super().__init__(name)
         self._value = value
         self._max_readers = max_readers
-        # Who is in. Never a writer beside anybody else, one writer, one upgradable; at most `max_readers` of
-        # `_reading` and `_upgradable` together. Entered inside the lock, left also without (`_claim`).
-        self._reading: dict[Ticket, None] = {}
-        self._upgradable: dict[Ticket, None] = {}
-        self._writing: dict[Ticket, None] = {}
-        self._nothing: Ticket = self._fill_in(Ticket(), None, None)  # what a block holds that was not entered yet
+        self._reading = {}
+        self._upgradable = {}
+        self._writing = {}
+        self._nothing = self._fill_in(Ticket(), None, None)
 
     def read(self) -> Acquisition[ReadGuard[T]]:
         """Wait until it may be read beside others.

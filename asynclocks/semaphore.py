@@ -1,7 +1,8 @@
 """Semaphore: counted permits (after ``tokio::sync::Semaphore``).
 
 Free permits are tokens in a list, to be taken and given back one at a time without the internal lock
-(`_hotpath` says why that leaves nobody asleep), and a number beside it, inside the lock, for everything larger.
+(`_engine.free_mutex` says why that leaves nobody asleep), and a number beside it, inside the lock, for all that is
+larger.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from weakref import ref
 import attrs
 
 from asynclocks import backends
-from asynclocks._guards import Acquisition, Guard, warn_dropped
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
+from asynclocks._engine.guards import Acquisition, Guard, warn_dropped
+from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
 from asynclocks.backends import is_gone, running, running_task
-from asynclocks.backends._seam import uninterrupted
+from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
 TOKEN = None  # one free permit; that it is in the list is all that matters

@@ -55,7 +55,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 
 from asynclocks import backends
-from asynclocks.backends._seam import LoopBackend, Ticket
+from asynclocks._engine.ticket import Ticket
+from asynclocks.backends.seam import LoopBackend
 
 __all__ = [
     "Disturbance",

@@ -19,8 +19,9 @@ from weakref import ref
 
 import sniffio
 
+from asynclocks._engine.ticket import Ticket
 from asynclocks.backends import asyncio as _asyncio
-from asynclocks.backends._seam import Backend, LoopBackend, Parker, ParkerTicket, Ticket
+from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket
 from asynclocks.backends.threads import ThreadParker
 from asynclocks.exceptions import UnsupportedLoopError
 
@@ -252,7 +253,7 @@ def _resting_hint() -> Any:
 def _adapting_hint() -> Any:
     # In Pyodide, once: what it runs on is not to be asked by an import.
     global _native_task, own
-    _native_task, own = import_module("asynclocks.backends.webloop").adapt(native)
+    _native_task, own = import_module("asynclocks.backends.pyodide").adapt(native)
     _choose_hint(_native_task)
     return _native_task()
 

@@ -8,7 +8,8 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from asynclocks.backends._seam import LoopBackend, Ticket
+from asynclocks._engine.ticket import Ticket
+from asynclocks.backends.seam import LoopBackend
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "current_task", "running_loop"]
 

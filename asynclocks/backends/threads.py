@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 
-from asynclocks.backends._seam import Ticket
+from asynclocks._engine.ticket import Ticket
 
 
 class ThreadParker(Ticket):

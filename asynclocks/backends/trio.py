@@ -19,7 +19,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from asynclocks.backends._seam import LoopBackend, Ticket, interruptible_functions, uninterrupted_functions
+from asynclocks._engine.ticket import Ticket
+from asynclocks.backends.seam import LoopBackend, interruptible_functions, uninterrupted_functions
 
 
 class TrioParker(Ticket):

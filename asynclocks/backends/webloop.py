@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from weakref import ref
+from typing import TYPE_CHECKING
 
 from pyodide.ffi import can_run_sync, run_sync
 
-from asynclocks.backends._seam import LoopBackend
-from asynclocks.backends.asyncio import AsyncioBackend, AsyncioParker, current_task
+from asynclocks.backends.asyncio import AsyncioBackend, AsyncioParker
 
 
 class WebloopParker(AsyncioParker):
@@ -50,15 +47,3 @@ class WebloopBackend(AsyncioBackend):
 def can_block() -> bool:
     """Is there stack switching here and now?"""
     return can_run_sync()
-
-
-def adapt(backend: LoopBackend) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """Make this backend fit the Pyodide that runs here, which no import may ask; the native hint, and `own`, there."""
-    import js
-
-    if str(getattr(getattr(js, "navigator", None), "userAgent", None)) != "Cloudflare-Workers":
-        return current_task, ref
-    from asynclocks.backends import workers
-
-    backend.__class__ = workers.WorkersBackend
-    return workers.hint, workers.watch.own

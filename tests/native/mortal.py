@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from asynclocks import backends
-from asynclocks.backends import _homes
-from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling
-from asynclocks.backends._mortal import MortalParker, Watch
+from asynclocks.backends.workers import request
+from asynclocks.backends.workers.request import SILENT, Home, Nowhere, dwelling
+from asynclocks.backends.workers.watch import MortalParker, Watch
 from tests.support import settle
 
 
@@ -124,7 +124,7 @@ def in_requests(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             patch.setattr(backends, "own", world.watch.own)
             patch.setattr(backends.native, "parker", world.parker)
             if sys.version_info < (3, 12):  # a task does not tell its context
-                patch.setattr(_homes, "context_of", world.context_of)
+                patch.setattr(request, "context_of", world.context_of)
             try:
                 await test(world, **fixtures)
             finally:

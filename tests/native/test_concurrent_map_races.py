@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, KeyLockedError, _map_steps
-from asynclocks._flights import Flight
-from asynclocks._map_keys import GONE, KeyLock
+from asynclocks import ConcurrentMap, KeyLockedError
+from asynclocks.concurrent_map import steps
+from asynclocks.concurrent_map.flights import Flight
+from asynclocks.concurrent_map.keys import GONE, KeyLock
 from tests.conformance.test_concurrent_map import Key, assert_idle
 from tests.native.programs import run
 from tests.native.threaded import WAIT, elsewhere, wait_until
@@ -519,7 +520,7 @@ def test_a_debugger_may_look_at_the_map_at_every_line() -> None:
     looks = []
 
     def look(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename.endswith(("_map_dict.py", "_map_lock.py", "_map_steps.py", "_map_entries.py")):
+        if frame.f_code.co_filename.endswith(("_map_dict.py", "_map_lock.py", "steps.py", "_map_entries.py")):
             looks.append(repr(m))
             return look
         return None
@@ -610,16 +611,16 @@ def test_a_snapshot_is_consistent_though_a_finalizer_writes_in_the_middle(
     read: Callable[[Any], Any], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
-    monkeypatch.setattr(_map_steps, step, once_after(getattr(_map_steps, step), lambda: m.__setitem__("b", 2)))
+    monkeypatch.setattr(steps, step, once_after(getattr(steps, step), lambda: m.__setitem__("b", 2)))
     assert read(m) in (read(ConcurrentMap({"a": 1})), read(ConcurrentMap({"a": 1, "b": 2})))
 
 
 def test_alter_all_and_popitem_go_on_though_a_finalizer_writes_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
-    monkeypatch.setattr(_map_steps, "_keys", once_after(_map_steps._keys, lambda: m.__setitem__("b", 2)))
+    monkeypatch.setattr(steps, "_keys", once_after(steps._keys, lambda: m.__setitem__("b", 2)))
     m.alter_all(lambda _, value: value + 1)
     assert m == {"a": 2, "b": 3}
-    monkeypatch.setattr(_map_steps, "_reversed", once_after(_map_steps._reversed, lambda: m.__setitem__("c", 4)))
+    monkeypatch.setattr(steps, "_reversed", once_after(steps._reversed, lambda: m.__setitem__("c", 4)))
     assert m.popitem() == ("c", 4)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
-from asynclocks.backends import _homes
-from asynclocks.backends._burial import PATIENCE, end
-from asynclocks.backends._homes import SILENT, dwelling, home_of
-from asynclocks.backends._mortal import MortalParker
+from asynclocks.backends.workers import request
+from asynclocks.backends.workers.reaping import PATIENCE, end
+from asynclocks.backends.workers.request import SILENT, dwelling, home_of
+from asynclocks.backends.workers.watch import MortalParker
 from tests.native.mortal import Place, Requests, in_requests
 from tests.support import settle
 
@@ -777,7 +777,7 @@ async def test_task_whose_stack_is_switched_out_is_at_home_where_the_one_it_wait
     async def plain_call() -> None:
         home = requests.watch.dwell(asyncio.current_task())
         with monkeypatch.context() as patch:
-            patch.setattr(_homes, "current_task", lambda: None)  # the step of the one that waits for it, in a copy
+            patch.setattr(request, "current_task", lambda: None)  # the step of the one that waits for it, in a copy
             copy_context().run(home.open)
         assert home_of(asyncio.current_task()) is requests.home("A")
         await second.take("B")

@@ -10,12 +10,12 @@ parks looks at its own state again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
-from enum import Enum
 from gc import get_referents, is_finalized
 from inspect import isawaitable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
-from weakref import WeakSet
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from asynclocks._engine.ticket import Ticket
 
 
 @runtime_checkable
@@ -94,67 +94,6 @@ async def made_by(function: Callable[..., Any], *args: Any) -> Any:
     """What the user's function returns; if that is awaitable, what awaiting it gives."""
     value = function(*args)
     return await value if isawaitable(value) else value
-
-
-class State(Enum):
-    """Where a ticket stands. It leaves QUEUED once, and only under its synchronizer's internal lock."""
-
-    QUEUED = "waiting in line"
-    GRANTED = "admitted: it owns what it asked for"
-    WITHDRAWN = "left the line, or passed its grant on, before it could use it"
-    RELEASED = "gave back what it was granted"
-
-
-class Ticket:
-    """One request for a synchronizer: waiting in line first, then the hold on what was granted.
-
-    The backends' parkers extend it, so that a wait is one object beside the loop's own.
-    """
-
-    __slots__ = ("after", "before", "owner", "request", "state", "synchronizer")
-
-    if not TYPE_CHECKING:
-        recovered = False  # of tickets that cannot be; others have a slot
-
-    synchronizer: Any
-    request: Any  # what it asks for; once the hold was made over to another ticket, that ticket
-    owner: Any  # what returns the task when called (a weak reference), or None: untracked
-    state: State
-    before: Ticket | None
-    after: Ticket | None
-    recovered: bool  # did who held it before die without releasing?
-
-    def unpark(self) -> bool:
-        """Wake who waits with this ticket. Nobody waits with a bare one."""
-        raise NotImplementedError
-
-    def pass_on(self) -> None:
-        """Give what was granted to the next: the wake was lost with its loop, which was closed."""
-        synchronizer = getattr(self, "synchronizer", None)
-        if synchronizer is not None:  # else it sleeps on a `Place`, which is given up when the coroutine is collected
-            synchronizer._give_from_finalizer(synchronizer._withdraw, self)
-
-    def gives_up(self) -> bool:
-        """Is whoever parked with this being cancelled, so that the wait will end by itself?"""
-        return False
-
-    def settle(self) -> None:
-        """It was admitted at once and will not park."""
-
-    def leave(self) -> None:
-        """Its sleeper was cancelled or is being closed, and will not park again."""
-
-
-class RecoveredTicket(Ticket):
-    """A ticket that found out later."""
-
-    __slots__ = ()
-    if not TYPE_CHECKING:
-        recovered = True
-
-
-# What dead tasks held and nobody waited for: the first hold whose guard asks is told.
-unawaited: WeakSet[Any] = WeakSet()
 
 
 class ParkerTicket(Ticket):

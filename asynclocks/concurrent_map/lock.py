@@ -21,20 +21,26 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
-from asynclocks._map_keys import BACK, KeyLock
-from asynclocks._synchronizer import Ticket
-from asynclocks.backends._seam import uninterrupted
-
-if TYPE_CHECKING:
-    from asynclocks._map_entries import Entry, EntryBlock
+from asynclocks._engine.synchronizer import Ticket
+from asynclocks.backends.seam import uninterrupted
+from asynclocks.concurrent_map.keys import BACK
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
 
 MOMENT = 0.1  # s
+
+
+class TableItem(Protocol):
+    """What can stand in the table of held keys: a key's line, or an entry that met nobody."""
+
+    @property
+    def key(self) -> Any: ...
+    @property
+    def idle(self) -> bool: ...
 
 
 class LockedDict(dict[K, V]):
@@ -45,11 +51,11 @@ class LockedDict(dict[K, V]):
     def __init__(self, items: Any = (), /) -> None:
         super().__init__(items)
         self._token: list[None] = [None]  # empty while somebody is inside
-        # The table. A key's line, or the entry that met nobody there: see `_map_keys`.
-        self._held: dict[K, KeyLock | EntryBlock[K, V]] = {}
+        # The table. A key's line, or the entry that met nobody there: see `keys`.
+        self._held: dict[K, Any] = {}
         self._owner: Any = _nobody  # of the last entry: a weak reference to its task
         # What let go, for whoever leaves the lock to clear away; and the bells of those who want to get in.
-        self._deferred: list[KeyLock | Entry[K, V] | LockType] = []
+        self._deferred: list[TableItem | LockType] = []
 
     @uninterrupted
     def _inside(self, change: Callable[..., R], *args: Any) -> R:
@@ -89,7 +95,7 @@ class LockedDict(dict[K, V]):
         if not self._token:  # whoever leaves from now on finds the bell
             bell.acquire(True, MOMENT)  # but Ctrl-C may have come before they rang it
 
-    def _clean_up(self, item: KeyLock | Entry[K, V]) -> None:
+    def _clean_up(self, item: TableItem) -> None:
         """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
         self._deferred.append(item)
         self._catch_up()
@@ -109,7 +115,7 @@ class LockedDict(dict[K, V]):
                     return
 
     @uninterrupted
-    def _clear_away(self, item: KeyLock | Entry[K, V]) -> bool:
+    def _clear_away(self, item: TableItem) -> bool:
         """False: somebody is inside, perhaps this very thread, and nothing must vanish from under it."""
         token = self._token
         _in_map: Any = self
@@ -126,10 +132,11 @@ class LockedDict(dict[K, V]):
         return True
 
     # Inside the lock.
-    def _drop(self, item: KeyLock | Entry[K, V]) -> Ticket | None:
+    def _drop(self, item: TableItem) -> Ticket | None:
         """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
-        if not isinstance(item, KeyLock) and item._hold is not None:
-            return cast(Ticket, item._hold)
+        hold: Ticket | None = getattr(item, "_hold", None)  # of an entry that somebody else came to
+        if hold is not None:
+            return hold
         # A key may raise as it is looked up: that is no concern of whoever leaves the lock, and what is idle and stays
         # is as good as gone. It may also use the map there, so that only after the look it is known to be idle.
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Homes: the contexts that tasks live and die in, on platforms where a context ends without a word. See `_mortal`."""
+"""Homes: the contexts that tasks live and die in, on platforms where a context ends without a word. See `watch`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from asynclocks.backends._burial import end
 from asynclocks.backends.asyncio import Parked, current_task
+from asynclocks.backends.workers.reaping import end
 
 if TYPE_CHECKING:
-    from asynclocks.backends._mortal import MortalParker, Watch
+    from asynclocks.backends.workers.watch import MortalParker, Watch
 
 SILENT = 5  # ticks of another home without a sign of this one's
 RECENT = 2  # how many of the homes last opened to look at, whether they are the same: one that is not takes its time

@@ -1,9 +1,9 @@
 """The dict in a ConcurrentMap: what tasks and threads share without waiting.
 
 The map *is* a dict that holds committed values and nothing else, so reading costs what reading a dict costs. Its
-writes are overridden: they take one short lock (`_map_lock`) and refuse a key that somebody holds. Who holds or awaits
-a key stands in a second dict, the table (`_held`), and only so long; see `_map_keys`. What is done inside the lock
-is `_map_steps`.
+writes are overridden: they take one short lock (`lock`) and refuse a key that somebody holds. Who holds or awaits
+a key stands in a second dict, the table (`_held`), and only so long; see `keys`. What is done inside the lock
+is `steps`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, K
 from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
-from asynclocks._callbacks import no_coroutine
-from asynclocks._map_entries import set_item
-from asynclocks._map_keys import BACK, MISSING
-from asynclocks._map_steps import KeyHeld, SteppingDict
+from asynclocks._engine.callbacks import no_coroutine
 from asynclocks.backends import task_name
-from asynclocks.backends._seam import uninterrupted
+from asynclocks.backends.seam import uninterrupted
+from asynclocks.concurrent_map.keys import BACK, MISSING
+from asynclocks.concurrent_map.steps import KeyHeld, SteppingDict, set_item
 from asynclocks.exceptions import KeyLockedError
 
 K = TypeVar("K", bound=Hashable)

@@ -1,4 +1,4 @@
-"""Cloudflare Workers: a webloop where every request has a context of its own. What follows from that is in `_mortal`.
+"""Cloudflare Workers: a webloop where every request has a context of its own. What follows from that is in `watch`.
 
 Whose context runs is told by a badge, an object that only its own request may use. A letter is a promise made in the
 request that gets it: whoever resolves it, what waits for it runs there.
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyodide.ffi import JsException, create_proxy
 
-from asynclocks.backends._homes import Home, Nowhere, dwelling
-from asynclocks.backends._mortal import MortalParker, Watch
 from asynclocks.backends.webloop import WebloopBackend, WebloopParker
+from asynclocks.backends.workers.request import Home, Nowhere, dwelling
+from asynclocks.backends.workers.watch import MortalParker, Watch
 
 TICK = 40  # milliseconds: six of them, and what is under way, are less than half a second
 

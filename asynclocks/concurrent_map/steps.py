@@ -15,9 +15,9 @@ from contextlib import suppress
 from itertools import chain, islice, repeat
 from typing import Any, TypeVar
 
-from asynclocks._map_entries import set_default, set_item
-from asynclocks._map_keys import MISSING
-from asynclocks._map_lock import LockedDict
+from asynclocks._engine.ticket import Ticket
+from asynclocks.concurrent_map.keys import MISSING
+from asynclocks.concurrent_map.lock import LockedDict
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -26,6 +26,7 @@ R = TypeVar("R")
 # dict's own, for what a map overrides.
 _clear, _keys, _len, _pop, _popitem = dict.clear, dict.keys, dict.__len__, dict.pop, dict.popitem
 _reversed, _update, _values = dict.__reversed__, dict.update, dict.values
+set_default, set_item = dict.setdefault, dict.__setitem__
 
 
 class KeyHeld(Exception):
@@ -36,6 +37,13 @@ class SteppingDict(LockedDict[K, V]):
     """What is done inside the lock, by `_inside`."""
 
     __slots__ = ()
+
+    # What entries and messages need of the map.
+    async def _take(self, key: K, request: Any) -> Ticket:
+        raise NotImplementedError
+
+    def _name_of_key(self, key: K) -> str:
+        raise NotImplementedError
 
     def _check_free(self, key: K) -> None:
         if self._held and self._is_held(key):

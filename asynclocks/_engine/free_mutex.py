@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from asynclocks import backends
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Ticket
-from asynclocks.backends._seam import uninterrupted
+from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks.backends.seam import uninterrupted
 
 TOKEN = None  # that it is in the list is all that matters
 

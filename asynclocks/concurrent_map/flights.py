@@ -7,14 +7,11 @@ leader, holds the key (or queues for it), so leaders may come and go without any
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from asynclocks._map_keys import FLIGHT, MISSING, KeyLock, look_at
-from asynclocks._synchronizer import RELEASED, QueuedSynchronizer, Ticket
-from asynclocks.backends._seam import uninterrupted
-
-if TYPE_CHECKING:
-    from asynclocks.concurrent_map import ConcurrentMap
+from asynclocks._engine.synchronizer import RELEASED, QueuedSynchronizer, Ticket
+from asynclocks.backends.seam import uninterrupted
+from asynclocks.concurrent_map.keys import FLIGHT, MISSING, KeyLock, KeyTable, look_at
 
 LEAD: Any = "run your init"
 AGAIN: Any = "it was over before you came: look again"
@@ -62,7 +59,7 @@ class Flight(QueuedSynchronizer):
 
     kind = "flight"
 
-    def __init__(self, of: ConcurrentMap[Any, Any], key: Any) -> None:
+    def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()
         self._map = of
         self.key = key

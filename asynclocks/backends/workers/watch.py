@@ -25,10 +25,10 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
-from asynclocks.backends._burial import held_by
-from asynclocks.backends._homes import SILENT, Home, Nowhere, dwelling, home_of
-from asynclocks.backends._seam import State, unawaited
+from asynclocks._engine.ticket import State, unawaited
 from asynclocks.backends.asyncio import AsyncioParker, current_task
+from asynclocks.backends.workers.reaping import held_by
+from asynclocks.backends.workers.request import SILENT, Home, Nowhere, dwelling, home_of
 
 GRANTED, QUEUED = State.GRANTED, State.QUEUED
 

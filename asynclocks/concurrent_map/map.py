@@ -1,6 +1,6 @@
 """ConcurrentMap: a dict shared by tasks and threads, with guards per key and single flight (after DashMap and moka).
 
-Here is what waits; what does not is in `_map_dict`.
+Here is what waits; what does not is in `dict`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from asynclocks import backends
-from asynclocks._callbacks import check_init, refuse_awaitable
-from asynclocks._flights import LEAD, Flight, Outcome
-from asynclocks._guards import Acquisition, give_back
-from asynclocks._map_dict import SharedDict
-from asynclocks._map_entries import Entry, EntryBlock, LooseEntry, Ref, new_object
-from asynclocks._map_keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
-from asynclocks._synchronizer import Ticket, weakly
+from asynclocks._engine.callbacks import check_init, refuse_awaitable
+from asynclocks._engine.guards import Acquisition, give_back
+from asynclocks._engine.synchronizer import Ticket, weakly
 from asynclocks.backends import blocking_parker, running_task, whose_turn
-from asynclocks.backends._seam import made_by, uninterrupted
+from asynclocks.backends.seam import made_by, uninterrupted
+from asynclocks.concurrent_map.dict import SharedDict
+from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref, new_object
+from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
+from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
 
 __all__ = ["ConcurrentMap", "ConcurrentMapStatistics", "Entry", "Ref"]
 
@@ -235,7 +235,7 @@ class ConcurrentMap(SharedDict[K, V]):
     def _flight_to(self, key: K) -> Flight:
         """The flight under way, or one that takes off when somebody joins."""
         present = self._held.get(key)
-        flight = present.flight if isinstance(present, KeyLock) else None
+        flight: Any = present.flight if isinstance(present, KeyLock) else None
         return flight if flight is not None and not flight.over else Flight(self, key)
 
     @uninterrupted

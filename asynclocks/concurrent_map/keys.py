@@ -11,14 +11,9 @@ no other, and a finalizer waits for none: what it cannot do at once is left to w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from asynclocks._synchronizer import GRANTED, QueuedSynchronizer, Reentered, Ticket
-
-if TYPE_CHECKING:
-    from asynclocks._flights import Flight
-    from asynclocks._map_entries import EntryBlock
-    from asynclocks.concurrent_map import ConcurrentMap
+from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Reentered, Ticket
 
 # What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
 EXCLUSIVE: Any = "an entry"
@@ -38,7 +33,37 @@ GONE: Any = Mark()  # of an entry that let go
 UNUSED: Any = Mark()  # of one that was neither awaited nor entered yet
 
 
-BACK: Any = [None]  # a map's token as it is given back, and no mark: see `_map_lock`
+BACK: Any = [None]  # a map's token as it is given back, and no mark: see `lock`
+
+
+class KeyTable(Protocol):
+    """What a key's line and a flight need of the map."""
+
+    _held: dict[Any, Any]
+
+    def get(self, key: Any, default: Any) -> Any: ...
+    def _inside(self, change: Callable[..., Any], *args: Any) -> Any: ...
+    def _is_inside(self) -> bool: ...
+    def _clean_up(self, item: Any) -> None: ...
+    def _line_of(self, key: Any) -> KeyLock: ...
+    def _title(self) -> str: ...
+    def _name_of_key(self, key: Any) -> str: ...
+
+
+class SingleFlight(Protocol):
+    """What a key's line needs of a flight that stands in it."""
+
+    over: bool
+
+    def waiting(self) -> int: ...
+
+
+class LoneEntry(Protocol):
+    """What a key's line needs of an entry that met nobody until now."""
+
+    _staged: Any
+    _hold: Any
+    _owner: Any
 
 
 class KeyName:
@@ -46,7 +71,7 @@ class KeyName:
 
     __slots__ = ("_key", "_map")
 
-    def __init__(self, of: ConcurrentMap[Any, Any], key: Any) -> None:
+    def __init__(self, of: KeyTable, key: Any) -> None:
         self._map = of
         self._key = key
 
@@ -65,14 +90,14 @@ class KeyLock(QueuedSynchronizer):
 
     kind = "key"
 
-    def __init__(self, of: ConcurrentMap[Any, Any], key: Any) -> None:
+    def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()
         self.map = of
         self.key = key
         self.idle = True
         self.holder: Ticket | None = None
         self.readers: set[Ticket] = set()
-        self.flight: Flight | None = None  # the last that stood in this line; it may be over
+        self.flight: SingleFlight | None = None  # the last that stood in this line; it may be over
 
     # The engine's questions.
     def _admit(self, ticket: Ticket) -> bool:
@@ -109,10 +134,10 @@ class KeyLock(QueuedSynchronizer):
 
     # Changes, inside this key's lock.
     def _join(self, ticket: Ticket) -> bool:
-        return self.map._inside(self._enter, ticket, super()._join)
+        return bool(self.map._inside(self._enter, ticket, super()._join))
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
-        return self.map._inside(self._enter, ticket, super()._join_or_leave)
+        return bool(self.map._inside(self._enter, ticket, super()._join_or_leave))
 
     def _enter(self, ticket: Ticket, join: Callable[[Ticket], bool]) -> bool:
         """`join`, if this is the key's present line; else say which one is. Inside the map's lock."""
@@ -128,7 +153,7 @@ class KeyLock(QueuedSynchronizer):
         self.idle = False
         return join(ticket)
 
-    def _take_over(self, entry: EntryBlock[Any, Any]) -> None:
+    def _take_over(self, entry: LoneEntry) -> None:
         """Take the place of an entry that met nobody until now. Inside the map's lock."""
         if entry._staged is not GONE:
             hold = self._fill_in(Ticket(), EXCLUSIVE, entry._owner)
@@ -156,7 +181,7 @@ class KeyLock(QueuedSynchronizer):
         return "idle" if self.idle else f"held, {self._waiting} waiting"
 
 
-def look_at(other: QueuedSynchronizer, ticket: Ticket) -> bool:
+def look_at(other: object, ticket: Ticket) -> bool:
     """Grant nothing but the knowledge where to ask."""
     ticket.request = other
     ticket.state = GRANTED

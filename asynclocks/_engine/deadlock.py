@@ -16,8 +16,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 from weakref import ref
 
+from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import task_name
-from asynclocks.backends._seam import State, Ticket
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")

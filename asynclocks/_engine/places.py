@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Generator
 from enum import Enum
 from typing import Any
 
-from asynclocks._synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
+from asynclocks._engine.synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
 from asynclocks.backends import whose_turn
-from asynclocks.backends._seam import Parker, uninterrupted
+from asynclocks.backends.seam import Parker, uninterrupted
 
 
 class PlaceTicket(Ticket):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import ref
 
-from asynclocks.backends._seam import State, Ticket
+from asynclocks._engine.ticket import State, Ticket
 
 PATIENCE = 10  # how often a coroutine may go on sleeping though it is closed
 

@@ -35,9 +35,10 @@ from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
-from asynclocks._deadlock import check as check_deadlock, key_of, waits, waits_now
+from asynclocks._engine.deadlock import check as check_deadlock, key_of, waits, waits_now
+from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import blocking_parker, native, thread_local, whose_turn
-from asynclocks.backends._seam import LoopBackend, State, Ticket, uninterrupted
+from asynclocks.backends.seam import LoopBackend, uninterrupted
 
 __all__ = ["GRANTED", "QUEUED", "RELEASED", "WITHDRAWN", "QueuedSynchronizer", "Reentered", "Ticket", "weakly"]
 
@@ -110,7 +111,7 @@ class QueuedSynchronizer:
 
     @uninterrupted
     def _hand_on(self) -> None:
-        """Serve the line after something came back without the lock (see `_hotpath`)."""
+        """Serve the line after something came back without the lock (see `free_mutex`)."""
         lock = self._lock
         if not lock.acquire(False):
             if being_closed():
@@ -226,7 +227,7 @@ class QueuedSynchronizer:
     def _join(self, ticket: Ticket) -> bool:
         """Admit if nobody is queued; else queue.
 
-        Queue, then try: what was given back without the lock (see `_hotpath`) before we stood in line is seen here,
+        Queue, then try: what was given back without the lock (see `free_mutex`) before we stood in line is seen here,
         and who gives back later sees us.
         """
         self._append(ticket)

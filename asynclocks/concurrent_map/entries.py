@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from weakref import ref
 
 from asynclocks import backends
-from asynclocks._callbacks import no_coroutine
-from asynclocks._flights import Outcome
-from asynclocks._guards import Acquisition, Guard, LooseGuard, give_back
-from asynclocks._map_keys import BACK, EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
-from asynclocks._synchronizer import Ticket
-from asynclocks.backends._seam import made_by, uninterrupted
-
-if TYPE_CHECKING:
-    from asynclocks.concurrent_map import ConcurrentMap
+from asynclocks._engine.callbacks import no_coroutine
+from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back
+from asynclocks._engine.synchronizer import Ticket
+from asynclocks.backends.seam import made_by, uninterrupted
+from asynclocks.concurrent_map.flights import Outcome
+from asynclocks.concurrent_map.keys import BACK, EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
+from asynclocks.concurrent_map.steps import SteppingDict, set_item
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
 
 new_object = object.__new__
-set_default, set_item = dict.setdefault, dict.__setitem__
 
 
 class Entry(Guard, Generic[K, V]):
@@ -38,7 +35,7 @@ class Entry(Guard, Generic[K, V]):
 
     __slots__ = ()
 
-    _map: ConcurrentMap[K, V]
+    _map: SteppingDict[K, V]
     _key: K
     _staged: Any  # the value to be, or UNCHANGED, MISSING (to be removed), GONE (let go)
     _hold: Any  # the ticket in the key's line; None while there is no line
@@ -291,7 +288,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                     if of._deferred:
                         of._catch_up()
             if present is self:
-                return self
+                return self  # type: ignore[no-any-return]
         self._staged = GONE
         self._hold = await of._take(self._key, EXCLUSIVE)
         self._staged = UNCHANGED

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from asynclocks.backends._seam import RecoveredTicket, State, Ticket, unawaited
+from asynclocks._engine.ticket import RecoveredTicket, State, Ticket, unawaited
 from asynclocks.exceptions import GuardReleasedError
 
 T_co = TypeVar("T_co", covariant=True)

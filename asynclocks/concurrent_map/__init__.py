@@ -1,0 +1,16 @@
+"""ConcurrentMap: a dict shared by tasks and threads, with per-key guards and single flight.
+
+Each room stands on those below it:
+
+    map                what waits: entries, refs, flights by `get_or_insert_with`, `compute`
+    dict               what never waits: reads and writes
+    flights entries    one run of an `init` for all who ask; the guards of a key
+    steps              what a write changes, inside the lock
+    lock               the one short lock, and the table of held keys
+    keys               the line of one key
+"""
+
+from asynclocks.concurrent_map.entries import Entry, Ref
+from asynclocks.concurrent_map.map import ConcurrentMap, ConcurrentMapStatistics
+
+__all__ = ["ConcurrentMap", "ConcurrentMapStatistics", "Entry", "Ref"]
