@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -520,7 +521,7 @@ def test_a_debugger_may_look_at_the_map_at_every_line() -> None:
     looks = []
 
     def look(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename.endswith(("_map_dict.py", "_map_lock.py", "steps.py", "_map_entries.py")):
+        if Path(frame.f_code.co_filename).parent.name == "concurrent_map":
             looks.append(repr(m))
             return look
         return None
