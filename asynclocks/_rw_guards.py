@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import partial
 from gc import is_finalized
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 from weakref import ref
 
 from asynclocks import backends
+from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, LooseGuard
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
@@ -156,17 +158,18 @@ class UpgradableReadGuard(_RwGuard[T]):
 
     __slots__ = ()
 
-    def upgrade(self) -> Acquisition[WriteGuard[T]]:
+    def upgrade(self, timeout: float | None = None) -> Acquisition[WriteGuard[T]]:
         """Wait for the readers to leave, ahead of all queued writers; no new reader enters meanwhile.
 
-        Consumes this guard when granted. Cancelled, it leaves this guard held.
+        Consumes this guard when granted. Cancelled, or after `timeout` seconds, it leaves this guard held.
 
         Raises:
+            TimeoutError: there were readers for `timeout` seconds (zero or less tries once).
             GuardReleasedError: it let go already.
             RuntimeError: an upgrade of it waits already.
             DeadlockError: waiting here could never end (the task is one of the readers).
         """
-        return Acquisition(self._hold.synchronizer, "upgrade()", self._upgrade)
+        return Acquisition(self._hold.synchronizer, "upgrade()", partial(self._upgrade, deadline_of(timeout)))
 
     @uninterrupted
     def try_upgrade(self) -> WriteGuard[T]:
@@ -189,11 +192,11 @@ class UpgradableReadGuard(_RwGuard[T]):
         return self._become(LooseReadGuard, READ)
 
     @uninterrupted
-    async def _upgrade(self) -> WriteGuard[T]:
+    async def _upgrade(self, deadline: Deadline | None) -> WriteGuard[T]:
         hold = self._hold
         lock: ReadWriteState[T] = hold.synchronizer
         try:
-            upgraded = await lock._acquire(Upgrade(hold))
+            upgraded = await lock._acquire(Upgrade(hold), deadline=deadline)
         except GeneratorExit:
             if is_finalized(self):  # collected together, the guard first, which held nothing then: what it has back
                 lock._give_from_finalizer(lock._release, hold)
@@ -236,14 +239,15 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
     One object less, and nobody in the way costs no frame of the engine's.
     """
 
-    __slots__ = ("_hold", "_lock", "_turned_into")
+    __slots__ = ("_deadline", "_hold", "_lock", "_turned_into")
 
     _loose: ClassVar[Any]
     _mode: ClassVar[Mode]
     _tracked: ClassVar[bool] = True
     _name: ClassVar[str]
 
-    def __init__(self, lock: ReadWriteState[Any]) -> None:
+    def __init__(self, lock: ReadWriteState[Any], deadline: Deadline | None) -> None:
+        self._deadline = deadline
         self._lock = lock
         self._hold = lock._nothing
         self._take = _never_called  # as long as it was neither awaited nor entered
@@ -259,7 +263,8 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
 
     @uninterrupted
     async def _await(self) -> Any:
-        return type(self)._loose(await self._lock._acquire(self._mode, tracked=self._tracked))
+        hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
+        return type(self)._loose(hold)
 
     @uninterrupted
     async def __aenter__(self) -> Self:
@@ -298,7 +303,7 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
                 inner.release()
                 if lock._deferred:
                     lock._catch_up()
-        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task)
+        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=self._deadline)
         return self
 
     @uninterrupted

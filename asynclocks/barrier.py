@@ -9,6 +9,7 @@ from operator import index
 
 import attrs
 
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
 
 
@@ -55,13 +56,14 @@ class Barrier(QueuedSynchronizer):
         # How many of the line may go: all at once and in one transaction, so 0 whenever the internal lock is free.
         self._leaving = 0
 
-    async def wait(self) -> BarrierWaitResult:
-        """Wait until `parties` tasks have arrived. The last one is the round's leader.
+    async def wait(self, timeout: float | None = None) -> BarrierWaitResult:
+        """Wait until `parties` tasks have arrived, at most `timeout` seconds. The last one is the round's leader.
 
         Raises:
+            TimeoutError: the round was not complete in time (zero or less tries once). This task has not arrived.
             UnsupportedLoopError: no supported loop runs here.
         """
-        ticket = await self._acquire(FOLLOWER, tracked=False)
+        ticket = await self._acquire(FOLLOWER, tracked=False, deadline=deadline_of(timeout))
         return ticket.request  # type: ignore[no-any-return]
 
     @property
@@ -86,6 +88,9 @@ class Barrier(QueuedSynchronizer):
         ticket.request = LEADER
         ticket.state = GRANTED
         return True
+
+    def _join_or_leave(self, ticket: Ticket) -> bool:
+        return self._waiting + 1 >= self._parties and self._join(ticket)
 
     def _admit(self, ticket: Ticket) -> bool:
         if self._leaving == 0:

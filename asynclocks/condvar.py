@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import attrs
 
 from asynclocks._engine.callbacks import no_coroutine
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
 from asynclocks.backends import blocking_parker, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted
@@ -63,33 +64,38 @@ class Condvar(QueuedSynchronizer):
         self._mutex: Mutex[Any] | None = None
 
     @uninterrupted
-    async def wait(self, guard: MutexGuard[T]) -> None:
+    async def wait(self, guard: MutexGuard[T], timeout: float | None = None) -> None:
         """Give up the mutex, wait for a notification, and hold the mutex again, whatever happens.
 
-        Only a coroutine destroyed while it is parked cannot take it back: the guard is then released.
+        At most `timeout` seconds are spent waiting for the notification; taking the mutex again may take longer. Only a
+        coroutine destroyed while it is parked cannot take the mutex back: the guard is then released.
 
         Raises:
+            TimeoutError: no notification came in time; the mutex is held again.
             GuardReleasedError: the guard let go already.
             ValueError: the guard is of another mutex than this condvar's first.
         """
+        deadline = deadline_of(timeout)
         mutex = self._mutex
         if mutex is None or mutex._held is not guard:  # else it is the guard of a block, as is usual
             mutex = self._check(guard)
         backend, _ = whose_turn()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
+        end = None if deadline is None else deadline.at(backend)
         ticket = backend.parker()
         self._begin(ticket, guard, mutex)
         error: BaseException | None = None
         try:
             try:
-                await ticket.park()
+                if end is None:
+                    await ticket.park()
             except GeneratorExit:
                 raise
             except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
                 error = cancellation
             if ticket.state is not GRANTED or error is not None:
-                error = await self._sleep(backend, ticket, error)
+                error = await self._sleep(backend, ticket, error, end)
         except GeneratorExit:
             ticket.leave()
             self._give_from_finalizer(self._destroy, (ticket, guard))
@@ -119,8 +125,15 @@ class Condvar(QueuedSynchronizer):
         if error is not None:
             raise error
 
-    async def wait_while(self, guard: MutexGuard[T], condition: Callable[[T], bool]) -> None:
-        """`wait` again and again as long as `condition`, which is asked with the mutex held, says so."""
+    async def wait_while(
+        self, guard: MutexGuard[T], condition: Callable[[T], bool], timeout: float | None = None
+    ) -> None:
+        """`wait` again and again as long as `condition`, which is asked with the mutex held, says so.
+
+        Raises:
+            TimeoutError: `condition` said so after `timeout` seconds of waiting in all; the mutex is held.
+        """
+        deadline = deadline_of(timeout)
         self._check(guard)
         if not no_coroutine(condition(guard.value), "wait_while(): condition"):
             backend, _ = whose_turn()
@@ -128,10 +141,16 @@ class Condvar(QueuedSynchronizer):
                 await backend.checkpoint_if_cancelled()
                 await backend.cancel_shielded_checkpoint()
             return
+        late: TimeoutError | None = None
         while True:
-            await self.wait(guard)
+            try:
+                await self.wait(guard, deadline)  # type: ignore[arg-type]  # counts on through all rounds
+            except TimeoutError as error:
+                late = error
             if not no_coroutine(condition(guard.value), "wait_while(): condition"):
                 return
+            if late is not None:
+                raise late
 
     def notify_one(self) -> bool:
         """Wake the task that has waited longest. True if somebody was waiting."""
@@ -183,18 +202,26 @@ class Condvar(QueuedSynchronizer):
             self._give(self._leave, ticket)
             guard._refuse()
 
-    async def _sleep(self, backend: LoopBackend, ticket: Any, error: BaseException | None) -> BaseException | None:
-        """Park until the mutex is ours again; what cancelled us last."""
+    async def _sleep(
+        self, backend: LoopBackend, ticket: Any, error: BaseException | None, end: float | None
+    ) -> BaseException | None:
+        """Park until the mutex is ours again, and until `end` for the notification; what cancelled us last."""
         park = ticket.park
         if error is not None:
             self._give(self._give_up, ticket)
             park = _shielded(backend, ticket)
         while ticket.state is not GRANTED:
             try:
-                await park()
+                if end is None:
+                    await park()
+                elif not await ticket.park_until(end):
+                    end = None  # from here on for the mutex
+                    if self._transact(self._expire, ticket):
+                        error = self._over()
             except GeneratorExit:
                 raise
             except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
+                end = None
                 error = cancellation
                 self._give(self._give_up, ticket)
                 park = _shielded(backend, ticket)
@@ -207,12 +234,15 @@ class Condvar(QueuedSynchronizer):
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
                     continue
                 if self._transact(self._expire, ticket):
-                    error = TimeoutError(f"blocking_wait() of {self}: no notification came in time")
+                    error = self._over()
             except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
                 error = interruption
                 self._give(self._give_up, ticket)
             deadline = None  # from here on for the mutex
         return error
+
+    def _over(self) -> TimeoutError:
+        return TimeoutError(f"{self}: no notification came in time; the mutex is held again")
 
     # The engine's questions: nobody enters here, a notification moves the ticket to the mutex's line.
     def _join(self, ticket: Ticket) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import attrs
 
+from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
 from asynclocks._engine.guards import Acquisition, Guard, LooseGuard
 from asynclocks._engine.synchronizer import WITHDRAWN, Ticket, being_closed, weakly
@@ -202,18 +203,19 @@ class Mutex(FreeMutex, Generic[T]):
 
         async def __aenter__(self) -> MutexGuard[T]: ...
 
-    def lock(self) -> Acquisition[MutexGuard[T]]:
-        """Wait for the mutex, first come, first served.
+    def lock(self, timeout: float | None = None) -> Acquisition[MutexGuard[T]]:
+        """Wait for the mutex, first come, first served, at most `timeout` seconds.
 
         Raises:
-            DeadlockError: waiting here could never end.
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
+            DeadlockError: waiting here could never end (and there is no `timeout`).
             UnsupportedLoopError: no supported loop runs here.
         """
-        return Acquisition(self, "lock()", partial(self._lock_loose, tracked=True))
+        return Acquisition(self, "lock()", partial(self._lock_loose, True, deadline_of(timeout)))
 
-    def lock_owned(self) -> Acquisition[MutexGuard[T]]:
+    def lock_owned(self, timeout: float | None = None) -> Acquisition[MutexGuard[T]]:
         """`lock` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
-        return Acquisition(self, "lock_owned()", partial(self._lock_loose, tracked=False))
+        return Acquisition(self, "lock_owned()", partial(self._lock_loose, False, deadline_of(timeout)))
 
     @uninterrupted
     def try_lock(self) -> MutexGuard[T]:
@@ -243,14 +245,18 @@ class Mutex(FreeMutex, Generic[T]):
             return guard.value
 
     @uninterrupted
-    async def acquire(self) -> bool:
+    async def acquire(self, timeout: float | None = None) -> bool:
         """Wait for the mutex as ``asyncio.Lock`` spells it; `release` gives it back. Always True.
 
         Raises:
-            DeadlockError: waiting here could never end.
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
+            DeadlockError: waiting here could never end (and there is no `timeout`).
         """
+        deadline = deadline_of(timeout)
         backend, task = whose_turn()
-        if backend is not native:
+        if deadline is not None:
+            await self._acquire(deadline=deadline)
+        elif backend is not native:
             await self._take_elsewhere()
         elif not self._snatch(task):
             await self._acquire(task=task)
@@ -324,8 +330,8 @@ class Mutex(FreeMutex, Generic[T]):
         return hold
 
     @uninterrupted
-    async def _lock_loose(self, tracked: bool) -> MutexGuard[T]:
-        return LooseMutexGuard(await self._acquire(tracked=tracked))
+    async def _lock_loose(self, tracked: bool, deadline: Deadline | None) -> MutexGuard[T]:
+        return LooseMutexGuard(await self._acquire(tracked=tracked, deadline=deadline))
 
     # The engine's questions.
     def _retract(self, ticket: Ticket) -> None:

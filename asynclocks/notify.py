@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
 from asynclocks._engine.synchronizer import GRANTED, Ticket
 
@@ -60,15 +61,16 @@ class Notify(PlacingSynchronizer):
         self._stored: Strategy | None = None
         self._generation = 0  # how often notify_waiters was called
 
-    def notified(self) -> Notified:
-        """What to await for the next wake-up.
+    def notified(self, timeout: float | None = None) -> Notified:
+        """What to await for the next wake-up, at most `timeout` seconds, counted from when it is awaited.
 
         It is registered for `notify_waiters` now, and for `notify_one` and `notify_last` when it is enabled or
-        awaited.
+        awaited. TimeoutError is raised where it is awaited; zero or less tries once.
         """
         notified = Notified()
         notified._synchronizer = self
         notified._request = self._generation
+        notified._deadline = deadline_of(timeout)
         notified._stage = CREATED
         return notified
 

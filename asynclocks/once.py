@@ -16,6 +16,7 @@ import attrs
 
 from asynclocks import backends
 from asynclocks._engine.callbacks import check_init, check_takes_nothing, refuse_awaitable
+from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, Ticket
 from asynclocks.backends import task_name
@@ -118,13 +119,15 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
             raise LookupError(f"take() of {self}: it is empty")
         return cast(T, value)
 
-    async def get_or_init(self, init: Callable[[], T] | Callable[[], Awaitable[T]]) -> T:
+    async def get_or_init(self, init: Callable[[], T] | Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
         """The value; if there is none, run `init` in this task to make it, or wait for who does so already.
 
         `init` is called without arguments; what it returns is awaited if it is awaitable. If it raises or is
-        cancelled, only this caller sees it, and the next one waiting runs its own.
+        cancelled, only this caller sees it, and the next one waiting runs its own. At most `timeout` seconds are
+        spent waiting for another's initializer; they do not bound `init` itself.
 
         Raises:
+            TimeoutError: another initializer took longer (zero or less tries once).
             DeadlockError: this very task is initializing the cell, or waiting here could never end.
         """
         value = self._value
@@ -134,7 +137,7 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
                     return value  # type: ignore[return-value]
             except RuntimeError:  # not asyncio
                 pass
-        return await self._initialize(init)
+        return await self._initialize(init, deadline_of(timeout))
 
     def blocking_get_or_init(self, init: Callable[[], T], timeout: float | None = None) -> T:
         """`get_or_init` for plain threads and plain functions.
@@ -160,23 +163,33 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         self._give(self._fulfil, (ticket, value))
         return value
 
-    async def wait(self) -> T:
-        """The value, as soon as there is one.
+    async def wait(self, timeout: float | None = None) -> T:
+        """The value, as soon as there is one; at most `timeout` seconds are waited.
 
         Raises:
+            TimeoutError: there was none in time (zero or less tries once).
             DeadlockError: this very task is initializing the cell, or waiting here could never end.
         """
-        ticket = await self._acquire(WAIT)
+        ticket = await self._acquire(WAIT, deadline=deadline_of(timeout))
         return cast(T, ticket.request)
+
+    def blocking_wait(self, timeout: float | None = None) -> T:
+        """`wait` for plain threads.
+
+        Raises:
+            TimeoutError: there was no value in time (zero or less tries once).
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+        """
+        return cast(T, self._acquire_blocking("blocking_wait()", WAIT, timeout).request)
 
     def statistics(self) -> OnceCellStatistics:
         """How far it is, and how many wait."""
         return OnceCellStatistics(self.initialized(), self._initializer is not None, self._waiting)
 
     @uninterrupted
-    async def _initialize(self, init: Callable[[], Any]) -> T:
+    async def _initialize(self, init: Callable[[], Any], deadline: Deadline | None) -> T:
         check_init(init, f"get_or_init() of {self}")
-        ticket = await self._acquire(INITIALIZE)
+        ticket = await self._acquire(INITIALIZE, deadline=deadline)
         if ticket.request is not INITIALIZE:
             return cast(T, ticket.request)
         try:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
@@ -98,33 +99,36 @@ class RwLock(ReadWriteState[T]):
         self._writing = {}
         self._nothing = self._fill_in(Ticket(), None, None)
 
-    def read(self) -> Acquisition[ReadGuard[T]]:
-        """Wait until it may be read beside others.
+    def read(self, timeout: float | None = None) -> Acquisition[ReadGuard[T]]:
+        """Wait until it may be read beside others, at most `timeout` seconds.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return ReadBlock(self)
+        return ReadBlock(self, None if timeout is None else deadline_of(timeout))
 
-    def write(self) -> Acquisition[WriteGuard[T]]:
-        """Wait until it may be written alone.
+    def write(self, timeout: float | None = None) -> Acquisition[WriteGuard[T]]:
+        """Wait until it may be written alone, at most `timeout` seconds.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return WriteBlock(self)
+        return WriteBlock(self, None if timeout is None else deadline_of(timeout))
 
-    def write_owned(self) -> Acquisition[WriteGuard[T]]:
+    def write_owned(self, timeout: float | None = None) -> Acquisition[WriteGuard[T]]:
         """`write` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
-        return OwnedWriteBlock(self)
+        return OwnedWriteBlock(self, None if timeout is None else deadline_of(timeout))
 
-    def upgradable_read(self) -> Acquisition[UpgradableReadGuard[T]]:
-        """Wait until it may be read beside others, with the right to become the writer.
+    def upgradable_read(self, timeout: float | None = None) -> Acquisition[UpgradableReadGuard[T]]:
+        """Wait until it may be read beside others, with the right to become the writer, at most `timeout` seconds.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return UpgradableReadBlock(self)
+        return UpgradableReadBlock(self, None if timeout is None else deadline_of(timeout))
 
     def try_read(self) -> ReadGuard[T]:
         """Read now, from any thread. Raises TryLockError where waiting would be needed."""

@@ -15,6 +15,7 @@ from weakref import ref
 import attrs
 
 from asynclocks import backends
+from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, Guard, warn_dropped
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
 from asynclocks.backends import is_gone, running, running_task
@@ -252,15 +253,16 @@ class Semaphore(QueuedSynchronizer):
         else:
             self._leave(permit)
 
-    def acquire(self, permits: int = 1) -> Acquisition[Permit]:
-        """Wait for `permits` permits, first come, first served. Zero never waits.
+    def acquire(self, permits: int = 1, timeout: float | None = None) -> Acquisition[Permit]:
+        """Wait for `permits` permits, first come, first served, at most `timeout` seconds. Zero permits never wait.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             ClosedError: the semaphore is closed, now or while waiting.
             ValueError: `permits` is negative.
         """
         permits = _checked(permits, "acquire()")
-        return Acquisition(self, f"acquire({permits})", partial(self._acquire_loose, permits))
+        return Acquisition(self, f"acquire({permits})", partial(self._acquire_loose, permits, deadline_of(timeout)))
 
     @uninterrupted
     def try_acquire(self, permits: int = 1) -> Permit:
@@ -320,8 +322,8 @@ class Semaphore(QueuedSynchronizer):
         return SemaphoreStatistics(self.available_permits, self._waiting, self._closed)
 
     @uninterrupted
-    async def _acquire_loose(self, permits: int) -> Permit:
-        return self._permit_of(await self._acquire(permits, tracked=False))
+    async def _acquire_loose(self, permits: int, deadline: Deadline | None) -> Permit:
+        return self._permit_of(await self._acquire(permits, tracked=False, deadline=deadline))
 
     def _permit_of(self, ticket: Ticket) -> Permit:
         self._check_open(ticket)

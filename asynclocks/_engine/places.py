@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Generator
 from enum import Enum
 from typing import Any
 
+from asynclocks._engine.deadline import Deadline, over
 from asynclocks._engine.synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
 from asynclocks.backends import whose_turn
-from asynclocks.backends.seam import Parker, uninterrupted
+from asynclocks.backends.seam import LoopBackend, Parker, uninterrupted
 
 
 class PlaceTicket(Ticket):
@@ -100,18 +101,20 @@ CREATED, ENABLED, TOLD, AWAITED, DONE, CANCELLED = Stage
 class Wait(Awaitable[None]):
     """One wait for `_request` to be admitted, on a place taken before or by awaiting it. Cancelled, it is given up."""
 
-    __slots__ = ("__weakref__", "_place", "_request", "_stage", "_synchronizer")
+    __slots__ = ("__weakref__", "_deadline", "_place", "_request", "_stage", "_synchronizer")
 
     _synchronizer: Any
     _request: Any
+    _deadline: Deadline | None
     _stage: Stage
     _place: Place  # from ENABLED on
 
     @uninterrupted
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, None]:  # noqa: C901  # a second generator would show in each wait
         """Wait for the wake-up.
 
         Raises:
+            TimeoutError: the wake-up did not come in time.
             RuntimeError: it was awaited before, or cancelled.
             UnsupportedLoopError: no supported loop runs here.
         """
@@ -138,7 +141,8 @@ class Wait(Awaitable[None]):
                 ticket.state = WITHDRAWN  # until it joins
                 admitted = line._stand_in_line(ticket)
             if not admitted:
-                yield from parker.park().__await__()
+                if self._deadline is not None:
+                    yield from self._sleep_until(self._deadline, ticket, parker, backend)
                 while ticket.state is QUEUED:  # a park may return without reason
                     yield from parker.park().__await__()
             elif backend.checkpoints:
@@ -152,3 +156,19 @@ class Wait(Awaitable[None]):
             raise
         ticket.state = RELEASED  # nothing is left to pass on
         self._stage = DONE
+
+    def _sleep_until(
+        self, deadline: Deadline, ticket: Any, parker: Any, backend: LoopBackend
+    ) -> Generator[Any, Any, None]:
+        line = self._synchronizer
+        end = deadline.at(backend)
+        if deadline.tries_once:
+            line._transact(line._expire, ticket)
+            if backend.checkpoints:
+                yield from backend.cancel_shielded_checkpoint().__await__()
+        while ticket.state is QUEUED:
+            in_time = yield from parker.park_until(end).__await__()
+            if not in_time:
+                line._transact(line._expire, ticket)  # unless the wake-up came first
+        if ticket.state is WITHDRAWN:
+            raise over(repr(self), deadline.seconds)

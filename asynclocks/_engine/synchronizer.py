@@ -35,6 +35,7 @@ from time import monotonic
 from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
+from asynclocks._engine.deadline import Deadline, over
 from asynclocks._engine.deadlock import check as check_deadlock, key_of, waits, waits_now
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import blocking_parker, native, thread_local, whose_turn
@@ -338,11 +339,20 @@ class QueuedSynchronizer:
     # Acquiring.
     @uninterrupted
     async def _acquire(
-        self, request: Any = None, *, tracked: bool = True, task: Any = None, backend: LoopBackend = native
+        self,
+        request: Any = None,
+        *,
+        tracked: bool = True,
+        task: Any = None,
+        backend: LoopBackend = native,
+        deadline: Deadline | None = None,
     ) -> Any:
         """Wait until admitted; the ticket that was granted.
 
         Who knows the running task tells it, with its backend, and has looked for its cancellation already.
+
+        Raises:
+            TimeoutError: it was not admitted by the deadline; nothing is held.
         """
         if task is None or (backend is native and thread_local.name is not None):
             backend, task = whose_turn()
@@ -352,6 +362,8 @@ class QueuedSynchronizer:
         ticket.synchronizer = self
         ticket.request = request
         ticket.owner = weakly(task) if tracked else None
+        if deadline is not None:
+            return await self._acquire_by(deadline, ticket, backend)
         admitted = self._stand_in_line(ticket)
         noted = None
         try:
@@ -374,6 +386,28 @@ class QueuedSynchronizer:
         finally:
             if noted is not None:
                 waits.pop(noted, None)
+        return ticket
+
+    @uninterrupted
+    async def _acquire_by(self, deadline: Deadline, ticket: Any, backend: LoopBackend) -> Any:
+        """`_acquire` with a deadline. Such a wait ends by itself, so it is not followed for deadlocks."""
+        ticket.state = WITHDRAWN  # until it joins
+        end = deadline.at(backend)  # also where it need not wait: a loop without timers says so always
+        admitted = self._transact(self._join_or_leave, ticket) if deadline.tries_once else self._stand_in_line(ticket)
+        try:
+            if admitted:
+                ticket.settle()
+            if backend.checkpoints and ticket.state is not QUEUED:
+                await backend.cancel_shielded_checkpoint()
+            while ticket.state is QUEUED:
+                if not await ticket.park_until(end):
+                    self._transact(self._expire, ticket)  # unless the grant came first
+            if ticket.state is WITHDRAWN:
+                raise over(repr(self), deadline.seconds)  # noqa: TRY301  # it leaves as a cancellation does
+        except BaseException:
+            ticket.leave()
+            self._give(self._withdraw, ticket)
+            raise
         return ticket
 
     def _note(self, task: Any, ticket: Ticket) -> Hashable | None:
@@ -419,7 +453,7 @@ class QueuedSynchronizer:
         deadline = math.inf if timeout is None else monotonic() + timeout
         admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
         if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
-            raise TimeoutError(f"{what} of {self!r} was not granted within {timeout} s")
+            raise over(f"{what} of {self!r}", timeout)
         return ticket
 
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -44,6 +45,10 @@ class Ticket:
         synchronizer = getattr(self, "synchronizer", None)
         if synchronizer is not None:  # else it sleeps on a `Place`, which is given up when the coroutine is collected
             synchronizer._give_from_finalizer(synchronizer._withdraw, self)
+
+    def park_until(self, end: float) -> Awaitable[bool]:
+        """`park`, at most until `end` on the clock of its loop. False: the time is over."""
+        raise NotImplementedError
 
     def gives_up(self) -> bool:
         """Is whoever parked with this being cancelled, so that the wait will end by itself?"""

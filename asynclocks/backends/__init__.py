@@ -38,6 +38,7 @@ class ForeignBackend(LoopBackend):
         self.name: str = backend.name
         self.checkpoints: bool = getattr(backend, "checkpoints", True)
         self.coroutine = getattr(backend, "coroutine", super().coroutine)  # type: ignore[method-assign]
+        self.now = getattr(backend, "now", super().now)  # type: ignore[method-assign]
         self._backend = backend
 
     def current_task(self) -> Hashable:

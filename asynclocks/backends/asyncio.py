@@ -83,6 +83,21 @@ class AsyncioParker(Ticket):
             return DONE
         return future
 
+    async def park_until(self, end: float) -> bool:
+        over = False
+
+        def expire() -> None:
+            nonlocal over
+            over = True
+            self.rouse()
+
+        timer = _get_running_loop().call_at(end, expire)  # type: ignore[union-attr]
+        try:
+            await self.park()
+        finally:
+            timer.cancel()
+        return not over
+
     def unpark(self) -> bool:
         self._unparked = True  # first: see park()
         parked = self._parked()
@@ -184,6 +199,9 @@ class AsyncioBackend(LoopBackend):
 
     def coroutine(self, task: Any) -> Any:
         return task.get_coro()
+
+    def now(self) -> float:
+        return _get_running_loop().time()  # type: ignore[union-attr]
 
 
 running_loop = _get_running_loop  # the loop of asyncio's kind that runs in this thread, or None; never raises

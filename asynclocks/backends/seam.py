@@ -16,6 +16,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from asynclocks._engine.ticket import Ticket
+from asynclocks.exceptions import UnsupportedLoopError
 
 
 @runtime_checkable
@@ -41,6 +42,10 @@ class Backend(Protocol):
         whether an acquisition that need not wait must still be a checkpoint (trio: yes; asyncio: no).
     ``coroutine(task)`` (default None)
         the task's own coroutine, by which its blocks are known when the collector closes it.
+    ``now()``
+        the time in seconds on the loop's clock, for waits with a timeout. Its parkers then have ``park_until(end)``:
+        as ``park``, but no longer than until `end` on that clock, and what is awaited is False if the time is over.
+        Without them a wait with a timeout raises UnsupportedLoopError.
 
     A lock's line refers to the parkers in it. If a loop can be closed with tasks parked in it, its parkers must
     refer to their tasks weakly: the loop keeps its sleeping tasks alive, a line never does.
@@ -107,6 +112,9 @@ class ParkerTicket(Ticket):
     def park(self) -> Awaitable[None]:
         return self._parker.park()
 
+    def park_until(self, end: float) -> Awaitable[bool]:
+        return self._parker.park_until(end)  # type: ignore[attr-defined, no-any-return]  # an optional extra
+
     def unpark(self) -> bool:
         return self._parker.unpark()
 
@@ -135,6 +143,13 @@ class LoopBackend:
 
     async def cancel_shielded_checkpoint(self) -> None:
         raise NotImplementedError
+
+    def now(self) -> float:
+        """The time on the loop's clock, in seconds."""
+        raise UnsupportedLoopError(
+            f"the backend of {self.name!r} has no timers, so a wait there cannot have a timeout; wait without one, or "
+            "give the backend now() and its parkers park_until()"
+        )
 
     def coroutine(self, task: Any) -> Any:
         """The task's own coroutine, None where it cannot be told."""

@@ -46,6 +46,11 @@ class TrioParker(Ticket):
         with trio.CancelScope(shield=True):
             await self.park()
 
+    async def park_until(self, end: float) -> bool:
+        with trio.CancelScope(deadline=end) as scope:
+            await self.park()
+        return not scope.cancelled_caught
+
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._sleeper = _nobody  # whoever unparks now finds nobody to reschedule
         self._aborted = True
@@ -111,6 +116,9 @@ class TrioBackend(LoopBackend):
 
     def coroutine(self, task: Any) -> Any:
         return task.coro
+
+    def now(self) -> float:
+        return trio.current_time()
 
 
 def running() -> bool:

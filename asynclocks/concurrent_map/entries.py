@@ -9,6 +9,7 @@ from weakref import ref
 
 from asynclocks import backends
 from asynclocks._engine.callbacks import no_coroutine
+from asynclocks._engine.deadline import Deadline
 from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends.seam import made_by, uninterrupted
@@ -235,8 +236,9 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
     else asks for the key; then it gets a ticket there.
     """
 
-    __slots__ = ("_hold", "_key", "_map", "_owner", "_staged")
+    __slots__ = ("_deadline", "_hold", "_key", "_map", "_owner", "_staged")
 
+    _deadline: Deadline | None
     _owner: Any  # as a ticket's, while it has none
 
     def _owners(self) -> Iterable[Any]:
@@ -255,7 +257,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
 
     @uninterrupted
     async def _loose(self) -> Entry[K, V]:
-        return LooseEntry(await self._map._take(self._key, EXCLUSIVE))
+        return LooseEntry(await self._map._take(self._key, EXCLUSIVE, self._deadline))
 
     @uninterrupted
     async def __aenter__(self) -> Entry[K, V]:
@@ -290,7 +292,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
             if present is self:
                 return self  # type: ignore[no-any-return]
         self._staged = GONE
-        self._hold = await of._take(self._key, EXCLUSIVE)
+        self._hold = await of._take(self._key, EXCLUSIVE, self._deadline)
         self._staged = UNCHANGED
         return self
 

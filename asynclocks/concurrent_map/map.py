@@ -15,6 +15,7 @@ import attrs
 
 from asynclocks import backends
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
+from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, give_back
 from asynclocks._engine.synchronizer import Ticket, weakly
 from asynclocks.backends import blocking_parker, running_task, whose_turn
@@ -65,17 +66,20 @@ class ConcurrentMap(SharedDict[K, V]):
     __slots__ = ()
 
     # Guards.
-    def entry(self, key: K) -> Acquisition[Entry[K, V]]:
-        """Wait for the exclusive hold on `key`, first come, first served.
+    def entry(self, key: K, timeout: float | None = None) -> Acquisition[Entry[K, V]]:
+        """Wait for the exclusive hold on `key`, first come, first served, at most `timeout` seconds.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
+        deadline = None if timeout is None else deadline_of(timeout)
         block: EntryBlock[K, V] = new_object(EntryBlock)
         block._map = self
         block._key = key
         block._staged = UNUSED
         block._hold = None
+        block._deadline = deadline
         return block
 
     @uninterrupted
@@ -95,20 +99,22 @@ class ConcurrentMap(SharedDict[K, V]):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
         line: Any = self._line_of(key)
+        left, deadline = timeout, math.inf if timeout is None else monotonic() + timeout
         while True:
-            hold = line._acquire_blocking("blocking_entry()", EXCLUSIVE, timeout)
+            hold = line._acquire_blocking("blocking_entry()", EXCLUSIVE, left)
             if hold.request is EXCLUSIVE:
                 return LooseEntry(hold)
             line = hold.request
+            left = None if timeout is None else deadline - monotonic()
 
-    def ref(self, key: K) -> Acquisition[Ref[K, V]]:
+    def ref(self, key: K, timeout: float | None = None) -> Acquisition[Ref[K, V]]:
         """Wait for a shared hold on `key`: nobody writes it while anybody has one.
 
         Raises:
             KeyError: the key is absent.
             DeadlockError: waiting here could never end.
         """
-        return Acquisition(KeyName(self, key), "ref()", partial(self._ref, key))
+        return Acquisition(KeyName(self, key), "ref()", partial(self._ref, key, deadline_of(timeout)))
 
     @uninterrupted
     def try_ref(self, key: K) -> Ref[K, V]:
@@ -121,7 +127,9 @@ class ConcurrentMap(SharedDict[K, V]):
         return self._ref_of(self._take_now("try_ref()", key, SHARED))
 
     # Single flight.
-    async def get_or_insert_with(self, key: K, init: Callable[[], V] | Callable[[], Awaitable[V]]) -> V:
+    async def get_or_insert_with(
+        self, key: K, init: Callable[[], V] | Callable[[], Awaitable[V]], timeout: float | None = None
+    ) -> V:
         """The value of `key`; where there is none, what one run of `init` makes, for all who ask meanwhile.
 
         `init` is called without arguments; if its result is awaitable, it is awaited. If it raises, everybody who
@@ -138,7 +146,7 @@ class ConcurrentMap(SharedDict[K, V]):
         if task is None:
             await _checkpoint()
         value: Any = self.get(key, MISSING)
-        return cast(V, value) if value is not MISSING else await self._fly(key, init)
+        return cast(V, value) if value is not MISSING else await self._fly(key, init, deadline_of(timeout))
 
     def blocking_get_or_insert_with(self, key: K, init: Callable[[], V], timeout: float | None = None) -> V:
         """`get_or_insert_with` for plain threads and plain functions; `timeout` bounds the wait, not one's own `init`.
@@ -198,10 +206,10 @@ class ConcurrentMap(SharedDict[K, V]):
         present = self._held.get(key)
         return present if isinstance(present, KeyLock) else KeyLock(self, key)
 
-    async def _take(self, key: K, request: Any) -> Ticket:
+    async def _take(self, key: K, request: Any, deadline: Deadline | None) -> Ticket:
         line: Any = self._line_of(key)
         while True:
-            hold: Ticket = await line._acquire(request)
+            hold: Ticket = await line._acquire(request, deadline=deadline)
             if hold.request is request:
                 return hold
             line = hold.request
@@ -219,8 +227,8 @@ class ConcurrentMap(SharedDict[K, V]):
             line = hold.request
 
     @uninterrupted
-    async def _ref(self, key: K) -> Ref[K, V]:
-        return self._ref_of(await self._take(key, SHARED))
+    async def _ref(self, key: K, deadline: Deadline | None) -> Ref[K, V]:
+        return self._ref_of(await self._take(key, SHARED, deadline))
 
     def _ref_of(self, hold: Ticket) -> Ref[K, V]:
         ref: Ref[K, V] = Ref(hold)
@@ -239,10 +247,10 @@ class ConcurrentMap(SharedDict[K, V]):
         return flight if flight is not None and not flight.over else Flight(self, key)
 
     @uninterrupted
-    async def _fly(self, key: K, init: Callable[[], Any]) -> V:
+    async def _fly(self, key: K, init: Callable[[], Any], deadline: Deadline | None) -> V:
         check_init(init, "get_or_insert_with()")
         while True:
-            ticket: Ticket = await self._flight_to(key)._acquire()
+            ticket: Ticket = await self._flight_to(key)._acquire(deadline=deadline)
             if ticket.request is LEAD:
                 return cast(V, await self._lead(ticket.synchronizer, ticket, init))
             outcome = ticket.request

@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import chain, islice, repeat
 from typing import Any, TypeVar
 
+from asynclocks._engine.deadline import Deadline
 from asynclocks._engine.ticket import Ticket
 from asynclocks.concurrent_map.keys import MISSING
 from asynclocks.concurrent_map.lock import LockedDict
@@ -39,7 +40,7 @@ class SteppingDict(LockedDict[K, V]):
     __slots__ = ()
 
     # What entries and messages need of the map.
-    async def _take(self, key: K, request: Any) -> Ticket:
+    async def _take(self, key: K, request: Any, deadline: Deadline | None) -> Ticket:
         raise NotImplementedError
 
     def _name_of_key(self, key: K) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 import sniffio
@@ -116,3 +116,11 @@ class NamingBackend(RenamedBackend):
 
 def rename() -> None:
     sniffio.current_async_library_cvar.set(RENAMED)
+
+
+def run_renamed(main: Callable[[], Awaitable[None]]) -> None:
+    async def renamed() -> None:
+        rename()
+        await asyncio.wait_for(main(), 30)
+
+    asyncio.run(renamed())

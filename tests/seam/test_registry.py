@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from tests.seam.renamed import (
     RenamedBackend,
     SpuriousParker,
     rename,
+    run_renamed,
 )
 from tests.support import collect
 
@@ -310,14 +311,6 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[Any]:
 def prefix(foreign: Any) -> str:
     """How the names that this backend gives begin."""
     return {NumberedBackend: "number", NamingBackend: "named Task"}.get(type(foreign), "Task")
-
-
-def run_renamed(main: Callable[[], Awaitable[None]]) -> None:
-    async def renamed() -> None:
-        rename()
-        await asyncio.wait_for(main(), 30)
-
-    asyncio.run(renamed())
 
 
 def test_locks_work_on_a_backend_that_knows_nothing_of_tickets(foreign: Any) -> None:
