@@ -217,7 +217,7 @@ class Condvar(QueuedSynchronizer):
                 elif not await ticket.park_until(end):
                     end = None  # from here on for the mutex
                     if self._transact(self._expire, ticket):
-                        error = self._over()
+                        error = self._over("wait()")
             except GeneratorExit:
                 raise
             except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
@@ -234,15 +234,15 @@ class Condvar(QueuedSynchronizer):
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
                     continue
                 if self._transact(self._expire, ticket):
-                    error = self._over()
+                    error = self._over("blocking_wait()")
             except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
                 error = interruption
                 self._give(self._give_up, ticket)
             deadline = None  # from here on for the mutex
         return error
 
-    def _over(self) -> TimeoutError:
-        return TimeoutError(f"{self}: no notification came in time; the mutex is held again")
+    def _over(self, what: str) -> TimeoutError:
+        return TimeoutError(f"{what} of {self}: no notification came in time; the mutex is held again")
 
     # The engine's questions: nobody enters here, a notification moves the ticket to the mutex's line.
     def _join(self, ticket: Ticket) -> bool:

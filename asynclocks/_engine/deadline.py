@@ -43,5 +43,4 @@ def deadline_of(timeout: float | Deadline | None) -> Deadline | None:
 
 def over(what: object, seconds: float | None) -> TimeoutError:
     """The error of a wait whose time is over."""
-    when = "at once" if seconds is not None and seconds <= 0 else f"within {seconds} s"
-    return TimeoutError(f"{what} was not granted {when}; nothing is held, and the place in line is given up")
+    return TimeoutError(f"{what} was not granted within {seconds} s; nothing is held, and the place in line is gone")

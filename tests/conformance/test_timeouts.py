@@ -230,7 +230,7 @@ async def test_the_error_says_what_was_not_granted_and_when() -> None:
     with mutex.try_lock():
         with pytest.raises(TimeoutError, match=r"<Mutex 'door' held.*> was not granted within 0\.001 s"):
             await mutex.lock(0.001)
-        with pytest.raises(TimeoutError, match=r"<Mutex 'door' held.*> was not granted at once"):
+        with pytest.raises(TimeoutError, match=r"<Mutex 'door' held.*> was not granted within 0 s"):
             await mutex.lock(0)
 
 
@@ -377,12 +377,13 @@ async def test_a_wait_for_a_notification_whose_time_is_over_holds_the_mutex_agai
 async def test_the_timeout_does_not_bound_taking_the_mutex_again() -> None:
     """Neither after a notification, nor without one."""
     mutex, condvar = Mutex(), Condvar()
+    time = 0.2  # within which a notification comes on a busy machine as well
     ended: list[str] = []
 
     async def wait() -> None:
         async with mutex as guard:
             try:
-                await condvar.wait(guard, SOON)
+                await condvar.wait(guard, time)
             except TimeoutError:
                 ended.append("timeout")
             else:
@@ -395,7 +396,7 @@ async def test_the_timeout_does_not_bound_taking_the_mutex_again() -> None:
             async with mutex:
                 if notify:
                     condvar.notify_one()
-                await anyio.sleep(SOON * 4)
+                await anyio.sleep(time * 1.5)
                 assert len(ended) == notify
     assert ended == ["timeout", "notified"]
 
