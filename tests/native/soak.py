@@ -109,6 +109,8 @@ class AsyncioThread:
                 way(loop)
             if way is None or self.stress.stopping:
                 self.run_to_the_end(loop, parent)
+            else:
+                worker.is_gone = True
             self.left_in_closed_loops += len(worker.operations)
         finally:
             self.stress.end(worker)

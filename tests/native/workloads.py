@@ -6,13 +6,14 @@ cancellation or a finalizer to come between. So at the end the sums must agree w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from asynclocks import (
     Mutex,
+    Permit,
     ReadGuard,
     RwLock,
     Semaphore,
@@ -21,7 +22,7 @@ from asynclocks import (
     UpgradableReadGuard,
     WriteGuard,
 )
-from tests.native.stress import Exclusive, Shared, Stress, Worker
+from tests.native.stress import Exclusive, Shared, Stress, Worker, is_loose
 from tests.native.workers import Body, LoopWorker, ThreadWorker, Workload
 
 BRIEF = 0.001  # seconds, a timeout that sometimes expires
@@ -47,7 +48,7 @@ class MutexWorkload(Workload):
 
     async def count(self, me: LoopWorker, body: Body, value: Any) -> None:
         """Read, pause, write."""
-        with self.alone(me):
+        with self.alone(me, value):
             before = value.value
             await body()
             self.stress.expect(value.value == before, f"{self}: an update was lost")
@@ -87,7 +88,7 @@ class MutexWorkload(Workload):
         async with self.mutex.lock() as guard:
             await self.count(me, body, guard)
             part = guard.map(lambda value: value)
-            with self.alone(me):
+            with self.alone(me, part):
                 await me.pause()
                 self.stress.expect(part.value == self.mutex._value, f"{self}: somebody wrote beside a mapped guard")
 
@@ -149,13 +150,13 @@ class RwLockWorkload(Workload):
         await me.random.choice(self.ways)(self, me, body)
 
     async def look(self, me: LoopWorker, body: Body, guard: ReadGuard[int] | UpgradableReadGuard[int]) -> None:
-        with self.inside.reading(me):
+        with self.inside.reading(me, guard):
             before = guard.value
             await body()
             self.stress.expect(guard.value == before, f"{self}: somebody wrote beside a reader")
 
     async def count(self, me: LoopWorker, body: Body, guard: WriteGuard[int]) -> None:
-        with self.inside.writing(me):
+        with self.inside.writing(me, guard):
             self.inside.nobody_reads()
             before = guard.value
             await body()
@@ -265,6 +266,27 @@ class RwLockWorkload(Workload):
         assert self.lock.into_inner() == self.stress.total(self)
 
 
+class _Use:
+    """Some permits, while they are in use."""
+
+    __slots__ = ("guarded", "me", "of", "permits")
+
+    def __init__(self, of: SemaphoreWorkload, me: Worker, permit: Permit, permits: int) -> None:
+        self.of = of
+        self.me = me
+        self.permits = permits
+        self.guarded = is_loose(permit)
+
+    def __enter__(self) -> None:
+        of = self.of
+        of.in_use[self] = None
+        in_use = sum(use.permits for use in of.in_use.copy() if not (use.guarded and use.me.is_gone))
+        of.stress.expect(in_use <= of.permits, f"{of}: {in_use} of {of.permits} permits in use")
+
+    def __exit__(self, *exc: object) -> None:
+        del self.of.in_use[self]
+
+
 class SemaphoreWorkload(Workload):
     """Never more permits in use than there are."""
 
@@ -272,62 +294,54 @@ class SemaphoreWorkload(Workload):
         super().__init__(stress, name)
         self.semaphore = Semaphore(permits, name=name)
         self.permits = permits
-        self.in_use: dict[object, int] = {}
+        self.in_use: dict[_Use, None] = {}
 
     def subject(self) -> Semaphore:
         return self.semaphore
 
-    @contextmanager
-    def using(self, permits: int) -> Iterator[None]:
-        mine = object()
-        self.in_use[mine] = permits
-        try:
-            in_use = sum(self.in_use.copy().values())
-            self.stress.expect(in_use <= self.permits, f"{self}: {in_use} of {self.permits} permits in use")
-            yield
-        finally:
-            del self.in_use[mine]
+    def using(self, me: Worker, permit: Permit, permits: int) -> _Use:
+        return _Use(self, me, permit, permits)
 
     async def within(self, me: LoopWorker, body: Body) -> None:
         await me.random.choice(self.ways)(self, me, body)
 
     async def block(self, me: LoopWorker, body: Body) -> None:
-        async with self.semaphore:
-            with self.using(1):
+        async with self.semaphore as permit:
+            with self.using(me, permit, 1):
                 await body()
 
     async def block_let_go_early(self, me: LoopWorker, body: Body) -> None:
         async with self.semaphore as permit:
-            with self.using(1):
+            with self.using(me, permit, 1):
                 await body()
             permit.release()
             await me.pause()
 
     async def several(self, me: LoopWorker, body: Body) -> None:
         permits = me.random.randrange(self.permits + 1)
-        async with self.semaphore.acquire(permits):
-            with self.using(permits):
+        async with self.semaphore.acquire(permits) as permit:
+            with self.using(me, permit, permits):
                 await body()
 
     async def loose(self, me: LoopWorker, body: Body) -> None:
-        with await self.semaphore.acquire(2), self.using(2):
+        with await self.semaphore.acquire(2) as permit, self.using(me, permit, 2):
             await body()
 
     async def split_and_merge(self, me: LoopWorker, body: Body) -> None:
         async with self.semaphore.acquire(3) as permit:
-            with self.using(3):
+            with self.using(me, permit, 3):
                 await body()
                 part = permit.split(2)
                 rest = part.split(1)
                 await me.pause()
                 permit.merge(rest)
-            with self.using(2):
+            with self.using(me, permit, 2):
                 part.release()
                 await me.pause()
 
     async def split_a_block(self, me: LoopWorker, body: Body) -> None:
         async with self.semaphore as permit:
-            with self.using(1):
+            with self.using(me, permit, 1):
                 await body()
                 permit.split(1)
                 await me.pause()
@@ -337,7 +351,7 @@ class SemaphoreWorkload(Workload):
             permit = self.semaphore.try_acquire(2)
         except TryAcquireError:
             return
-        with permit, self.using(2):
+        with permit, self.using(me, permit, 2):
             await body()
 
     ways = (*(block,) * 4, block_let_go_early, several, several, loose, split_and_merge, split_a_block, try_acquire)
@@ -353,7 +367,7 @@ class SemaphoreWorkload(Workload):
             )
         except (TryAcquireError, TimeoutError):
             return
-        with permit, self.using(permits):
+        with permit, self.using(me, permit, permits):
             body()
 
     def check_at_the_end(self) -> None:

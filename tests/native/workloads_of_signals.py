@@ -41,7 +41,7 @@ class CondvarWorkload(Workload):
     async def within(self, me: LoopWorker, body: Body) -> None:
         lock = self.queue if me.chance(0.5) else self.queue.lock()
         async with lock as guard:
-            with self.alone(me):
+            with self.alone(me, guard):
                 await body()
                 produces = self.wants_to_produce(me, guard.value)
                 if produces:
@@ -57,12 +57,12 @@ class CondvarWorkload(Workload):
         except GeneratorExit:  # the only one that leaves without the mutex
             raise
         except BaseException:
-            with self.alone(me):
+            with self.alone(me, guard):
                 pass
             raise
         finally:
             del self.hungry[mine]
-        with self.alone(me):
+        with self.alone(me, guard):
             self.take(me, guard)
             await me.pause()
 

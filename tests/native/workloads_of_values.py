@@ -124,7 +124,7 @@ class KeysWorkload(Workload):
 
     async def count(self, me: LoopWorker, body: Body, key: str, entry: Any) -> None:
         inside = self.inside[key]
-        with inside.writing(me):
+        with inside.writing(me, entry):
             inside.nobody_reads()
             before = entry.value
             await body()
@@ -167,7 +167,7 @@ class KeysWorkload(Workload):
 
     async def ref(self, me: LoopWorker, body: Body, key: str) -> None:
         async with self.map.ref(key) as ref:
-            with self.inside[key].reading(me):
+            with self.inside[key].reading(me, ref):
                 before = ref.value
                 await body()
                 self.stress.expect(ref.value == before, f"{self}: somebody wrote {key!r} beside a ref")
