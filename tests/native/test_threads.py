@@ -230,7 +230,7 @@ def test_blocking_calls_work_in_the_worker_threads_of_a_loop() -> None:
     assert mutex.into_inner() == 4
 
 
-def test_a_blocked_thread_that_is_interrupted_leaves_the_line() -> None:
+def test_a_blocked_thread_that_is_interrupted_leaves_the_line(ctrl_c: None) -> None:
     """KeyboardInterrupt while parked: nothing is held, nobody is in line."""
     mutex = Mutex()
     guard = mutex.try_lock()

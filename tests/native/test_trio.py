@@ -394,7 +394,7 @@ class Interrupted(Mutex[int]):
         return super()._admit(ticket)
 
 
-def test_ctrl_c_in_the_middle_of_the_lock_s_own_work_comes_later() -> None:
+def test_ctrl_c_in_the_middle_of_the_lock_s_own_work_comes_later(ctrl_c: None) -> None:
     """KeyboardInterrupt does not cut a transaction in two: afterwards the mutex is sound."""
     mutex = Interrupted(0)
     mutex.interrupt = False
