@@ -78,9 +78,9 @@ def test_reading_is_as_of_a_dict() -> None:
 
 def test_an_unhashable_key_is_a_type_error() -> None:
     m: ConcurrentMap[Any, int] = ConcurrentMap()
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError):
         m[[]] = 1
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError):
         m.try_entry([])
     assert_idle(m)
 
@@ -174,7 +174,7 @@ def test_equality_is_of_contents() -> None:
     assert m == ConcurrentMap({"a": 1})
     assert m != {"a": 2}
     assert m != 1
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError):
         hash(m)
 
 

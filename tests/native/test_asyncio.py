@@ -366,7 +366,7 @@ async def test_gather_and_ensure_future_take_acquisitions() -> None:
 async def test_create_task_does_not_take_acquisitions() -> None:
     """They are no coroutines; the one that was dropped says so."""
     mutex = Mutex()
-    with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(TypeError, match="coroutine"):
+    with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(TypeError):
         asyncio.create_task(mutex.lock())  # type: ignore[arg-type]  # noqa: RUF006 - there is no task
     assert untouched(mutex)
 

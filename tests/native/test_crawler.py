@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +103,7 @@ def test_an_unreadable_file_is_named_and_links_to_it_are_dead(folder: Path) -> N
     (folder / "dangling.html").symlink_to(folder / "nowhere")
     write(folder, "more.html", "dangling.html")
     done = crawl(folder)
-    assert f"crawler: cannot read {folder / 'dangling.html'}: No such file or directory\n" in done.stderr
+    assert f"crawler: cannot read {folder / 'dangling.html'}: {os.strerror(errno.ENOENT)}\n" in done.stderr
     assert "dangling.html: 404" in done.stdout
 
 

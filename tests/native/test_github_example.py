@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -76,7 +78,7 @@ def test_one_task_does_what_fifty_do() -> None:
 @pytest.mark.parametrize(
     ("seed", "complaint"),
     [
-        (None, "No such file or directory"),
+        (None, os.strerror(errno.ENOENT)),
         ("{", "is no JSON"),
         ("\xff", "is no JSON"),
         ("[]", "lacks something"),
@@ -100,7 +102,7 @@ def test_server_that_cannot_start_ends_the_client_too(tmp_path: Path) -> None:
     done = run("--seed", tmp_path / "none.json")
     assert done.returncode == 1
     assert done.stderr == (
-        f"github_server: cannot read {tmp_path / 'none.json'}: No such file or directory\n"
+        f"github_server: cannot read {tmp_path / 'none.json'}: {os.strerror(errno.ENOENT)}\n"
         "github_client: the server has not started\n"
     )
 
@@ -135,7 +137,7 @@ def test_missing_trio_is_named_with_the_way_to_it(
 
 def test_missing_key_gets_a_message(tmp_path: Path) -> None:
     said = serve(["--app-key", str(tmp_path / "none.pem")])
-    assert said == f"github_server: cannot read {tmp_path / 'none.pem'}: No such file or directory"
+    assert said == f"github_server: cannot read {tmp_path / 'none.pem'}: {os.strerror(errno.ENOENT)}"
 
 
 @pytest.mark.parametrize(("program", "package"), [("github_client", "cryptography"), ("github_server", "uvicorn")])
@@ -204,6 +206,9 @@ def changed(**change: Any) -> Signer:
     return sign
 
 
+DECODED_NOT = "A JSON web token could not be decoded: ."  # and why, in PyJWT's words
+
+
 async def nonsense(_: Json) -> str:
     return "no.jwt.at-all"
 
@@ -211,21 +216,20 @@ async def nonsense(_: Json) -> str:
 @pytest.mark.parametrize(
     ("sign", "complaint"),
     [
-        (signer(key_pair()[0]), "Signature verification failed"),
-        (nonsense, "could not be decoded"),
-        (changed(iss="8"), "Invalid issuer"),
-        (changed(iat=-3600, exp=-3600), "Signature has expired"),
-        (changed(iat=3600), "not yet valid"),
-        (changed(exp=120), "too far in the future"),
+        (signer(key_pair()[0]), DECODED_NOT),
+        (nonsense, DECODED_NOT),
+        (changed(iss="8"), DECODED_NOT),
+        (changed(iat=-3600, exp=-3600), DECODED_NOT),
+        (changed(iat=3600), DECODED_NOT),
+        (changed(exp=120), "'Expiration time' claim .* is too far in the future"),
     ],
     ids=["another key", "no JWT", "another app", "expired", "not yet valid", "valid too long"],
 )
 @on_both
 async def test_bad_app_jwt_is_refused(base: str, sign: Signer, complaint: str) -> None:
     async with HttpxSend() as send:
-        with pytest.raises(GitHubError, match=r"401 (A JSON web token could not|'Expiration time')") as caught:
+        with pytest.raises(GitHubError, match=f"401 {complaint}") as caught:
             await token_of(send, base, sign).get()
-    assert complaint in str(caught.value)
     assert "eyJ" not in str(caught.value)
 
 
@@ -271,7 +275,7 @@ async def test_absent_is_not_found(base: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [
-        ("truncated", OSError, "peer closed connection"),
+        ("truncated", OSError, r"GET \S+: ."),  # and why, in httpx's words
         ("hang", TimeoutError, "no answer in time"),
         ("error", GitHubError, "500 Server Error"),
         ("unasked", GitHubError, "304"),

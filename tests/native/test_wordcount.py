@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,14 +77,9 @@ def test_unreadable_files_are_named_and_skipped(folder: Path) -> None:
     done = count(folder)
     assert done.returncode == 0
     assert "160 words in 40 files" in done.stdout
-    for name, reason in {
-        "binary": "invalid or missing encoding",
-        "unknown": "unknown encoding",
-        "notext": "not a text encoding",
-        "dangling": "no regular file, or gone",
-    }.items():
-        assert f"skipped {folder / name}.py: " in done.stderr
-        assert reason in done.stderr
+    reasons = dict(re.findall(r"^skipped (\S+\.py): (.+)$", done.stderr, re.MULTILINE))
+    assert reasons.keys() == {str(folder / f"{name}.py") for name in ("binary", "unknown", "notext", "dangling")}
+    assert reasons[str(folder / "dangling.py")] == "no regular file, or gone"  # the others are in CPython's words
     assert "Traceback" not in done.stderr
 
 
@@ -101,7 +98,7 @@ def test_forbidden_files_are_named_and_skipped(folder: Path) -> None:
     (folder / "secret.py").chmod(0)
     done = count(folder)
     assert done.returncode == 0
-    assert f"skipped {folder / 'secret.py'}: Permission denied" in done.stderr
+    assert f"skipped {folder / 'secret.py'}: {os.strerror(errno.EACCES)}" in done.stderr
 
 
 def test_declared_encoding_is_minded(tmp_path: Path) -> None:
