@@ -19,4 +19,4 @@ def adapt(backend: LoopBackend) -> tuple[Callable[[], Any], Callable[[Any], Any]
     from asynclocks.backends.workers import platform
 
     backend.__class__ = platform.WorkersBackend
-    return platform.hint, platform.watch.own
+    return platform.hint, platform.monitor.own

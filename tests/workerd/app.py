@@ -17,7 +17,7 @@ import js
 from pyodide.ffi import run_sync
 
 from asynclocks import ConcurrentMap, Mutex, OnceCell, RwLock, Semaphore
-from asynclocks.backends import workers
+from asynclocks.backends.workers import platform
 
 log: list[str] = []  # who took and gave what, in order
 kept: list[asyncio.Task[None]] = []  # background tasks
@@ -101,8 +101,8 @@ async def background(request: Any, *, what: str, name: str, hold: str) -> Any:
 
 
 async def state(request: Any) -> Any:
-    callbacks = [made.cache_info().currsize for made in (workers._on_letter, workers._on_tick)]
-    left = {"homes": len(workers.watch.homes), "callbacks": sum(callbacks)}
+    callbacks = [made.cache_info().currsize for made in (platform._on_message, platform._on_heartbeat)]
+    left = {"requests": len(platform.monitor.requests), "callbacks": sum(callbacks)}
     return {"log": log, "waiting": shared.waiting(), "left": left}
 
 
@@ -156,19 +156,19 @@ async def together(request: Any, *, name: str, what: str, tasks: str, rounds: st
     return {"body": await request.text()}
 
 
-async def anchors(request: Any, *, alone: str) -> Any:
-    """How often this request is anchored: by several tasks, after one that takes something `alone` or without."""
+async def leases(request: Any, *, alone: str) -> Any:
+    """How often this request takes a lease: by several tasks, after one that takes something `alone` or without."""
     counted = []
-    find = workers._wait_until
-    workers._wait_until = lambda: lambda promise: (counted.append(promise), find()(promise))
+    find = platform._wait_until
+    platform._wait_until = lambda: lambda promise: (counted.append(promise), find()(promise))
     try:
         for _ in range(int(alone)):
             async with shared.mutex:
                 await asyncio.sleep(0)
         await together(request, name="A", what="mutex", tasks="3", rounds="2")
     finally:
-        workers._wait_until = find
-    return {"anchors": len(counted)}
+        platform._wait_until = find
+    return {"leases": len(counted)}
 
 
 async def without_sdk(request: Any) -> Any:
@@ -176,7 +176,7 @@ async def without_sdk(request: Any) -> Any:
     hidden = {name: sys.modules.pop(name, None) for name in ["workers"]}
     sys.modules["workers"] = None  # type: ignore[assignment]  # importing it fails
     try:
-        found = workers._wait_until.__wrapped__()
+        found = platform._wait_until.__wrapped__()
     finally:
         sys.modules.update({name: module for name, module in hidden.items() if module is not None})
     return {"found": found is not None}
@@ -205,7 +205,7 @@ HANDLERS: dict[str, Callable[..., Awaitable[Any]]] = {
     "/blocking": blocking,
     "/hold_blocking": hold_blocking,
     "/together": together,
-    "/anchors": anchors,
+    "/leases": leases,
     "/without_sdk": without_sdk,
 }
 

@@ -167,7 +167,7 @@ def test_durable_object_and_requests_take_turns(anchoring: Bed, what: str) -> No
 @pytest.mark.parametrize("alone", [0, 1, 2])
 def test_request_is_anchored_once(anchoring: Bed, alone: int) -> None:
     """By tasks that were forked after its first use, and by all that were forked before."""
-    assert anchoring.request(f"/anchors?alone={alone}").json() == {"anchors": 1}
+    assert anchoring.request(f"/leases?alone={alone}").json() == {"leases": 1}
 
 
 def test_wait_until_is_found_without_the_sdk(anchoring: Bed) -> None:
@@ -178,4 +178,4 @@ def test_nothing_is_left_when_nobody_waits(scene: Scene) -> None:
     for name in "ABC":
         scene.start(name, what="mutex", hold=0.05)
     assert scene.endings("ABC") == [OK] * 3
-    scene.bed.wait_until(lambda: scene.state()["left"] == {"homes": 0, "callbacks": 0}, "all homes close")
+    scene.bed.wait_until(lambda: scene.state()["left"] == {"requests": 0, "callbacks": 0}, "all requests close")

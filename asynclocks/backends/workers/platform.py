@@ -1,7 +1,7 @@
-"""Cloudflare Workers: a webloop where every request has a context of its own. What follows from that is in `watch`.
+"""Cloudflare Workers: a webloop where every request has a context of its own. What follows from that is in `monitor`.
 
-Whose context runs is told by a badge, an object that only its own request may use. A letter is a promise made in the
-request that gets it: whoever resolves it, what waits for it runs there.
+Which request runs is told by an object that only its own request may use. A message is a promise made in the request
+that gets it: whoever resolves the promise, what waits for it runs in that request.
 """
 
 from __future__ import annotations
@@ -14,94 +14,94 @@ from typing import TYPE_CHECKING, Any
 from pyodide.ffi import JsException, create_proxy
 
 from asynclocks.backends.webloop import WebloopBackend, WebloopParker
-from asynclocks.backends.workers.request import Home, Nowhere, dwelling
-from asynclocks.backends.workers.watch import MortalParker, Watch
+from asynclocks.backends.workers.monitor import Monitor, RequestParker
+from asynclocks.backends.workers.request import NoRequest, RequestContext, current_request
 
-TICK = 40  # milliseconds: six of them, and what is under way, are less than half a second
+HEARTBEAT = 40  # milliseconds: six of them, and what is under way, are less than half a second
 
 
-class Request(Home):
+class Request(RequestContext):
     """The context of one request, or a Durable Object's."""
 
-    _badge: Any
-    _letter: Any  # resolves the promise that brings the next letter
+    _own_object: Any
+    _message: Any  # resolves the promise that brings the next message
     _interval: Any
-    _anchor: Any = None
+    _lease: Any = None
 
-    def do_look_later(self) -> None:
-        asyncio.get_running_loop().call_soon(self.look)
+    def do_check_later(self) -> None:
+        asyncio.get_running_loop().call_soon(self.check_lease)
 
     def do_open(self) -> None:
         import js
 
-        self._badge = js.Reflect.get(js.WebSocketPair.new(), "0")
+        self._own_object = js.Reflect.get(js.WebSocketPair.new(), "0")
 
-    def do_expect_letter(self) -> None:
+    def do_expect_message(self) -> None:
         import js
 
-        letter = js.Promise.withResolvers()
-        letter.promise.then(_on_letter())
-        self._letter = letter
+        message = js.Promise.withResolvers()
+        message.promise.then(_on_message())
+        self._message = message
 
-    def do_ring(self) -> None:
-        self._letter.resolve(self.number)
+    def do_send_message(self) -> None:
+        self._message.resolve(self.number)
 
-    def do_tick(self, on: bool) -> None:
+    def do_heartbeat(self, on: bool) -> None:
         import js
 
         if on:
-            self._interval = js.setInterval(_on_tick(), TICK, self.number)
+            self._interval = js.setInterval(_on_heartbeat(), HEARTBEAT, self.number)
         else:
             js.clearInterval(self._interval)
 
-    def do_anchor(self, on: bool) -> None:
+    def do_lease(self, on: bool) -> None:
         import js
 
         if not on:
-            if self._anchor is not None:
-                self._anchor.resolve()
-            self._anchor = None
+            if self._lease is not None:
+                self._lease.resolve()
+            self._lease = None
         elif (wait_until := _wait_until()) is not None:
-            anchor = js.Promise.withResolvers()
-            wait_until(anchor.promise)
-            self._anchor = anchor
+            lease = js.Promise.withResolvers()
+            wait_until(lease.promise)
+            self._lease = lease
 
     def do_close(self) -> None:
-        self._badge = self._letter = None
-        if not any(home._expects for home in watch.homes.values()):
-            for callback in (_on_letter, _on_tick):
+        self._own_object = self._message = None
+        if not any(request._expects_messages for request in monitor.requests.values()):
+            for callback in (_on_message, _on_heartbeat):
                 if callback.cache_info().currsize:
                     callback().destroy()
                     callback.cache_clear()
 
-    def do_tell_here(self) -> bool:
+    def do_is_here(self) -> bool:
         try:
-            self._badge.readyState  # noqa: B018  # raises in another request
+            self._own_object.readyState  # noqa: B018  # raises in another request
         except JsException:
             return False
         return True
 
 
-watch: Watch = Watch(Request)
+monitor: Monitor = Monitor(Request)
 
 
-Nowhere.hint = watch.first_use
+NoRequest.hint = monitor.first_use
 
 
-def hint(home: Callable[[], Any] = dwelling.get) -> Any:  # an argument is found quickly; every acquisition comes here
-    """The running task, at home somewhere."""
-    return home().hint()
-
-
-@cache
-def _on_letter() -> Any:
-    """What JavaScript calls with a home's number when a letter came."""
-    return create_proxy(watch.receive)
+def hint(request: Callable[[], Any] = current_request.get) -> Any:  # an argument is found quickly, in each acquisition
+    """The running task, whose request is known from now on."""
+    return request().hint()
 
 
 @cache
-def _on_tick() -> Any:
-    return create_proxy(watch.tick)
+def _on_message() -> Any:
+    """What JavaScript calls with a request's number when a message came."""
+    return create_proxy(monitor.receive)
+
+
+@cache
+def _on_heartbeat() -> Any:
+    return create_proxy(monitor.beat)
 
 
 @cache
@@ -118,11 +118,11 @@ def _wait_until() -> Any:
     return wait_until
 
 
-class WorkersParker(MortalParker, WebloopParker):
+class WorkersParker(RequestParker, WebloopParker):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(watch.home_of_a_parker())
+        super().__init__(monitor.request_of_a_parker())
 
 
 class WorkersBackend(WebloopBackend):
@@ -135,7 +135,7 @@ class WorkersBackend(WebloopBackend):
 
     def blocking_parker(self) -> WorkersParker:
         parker = WorkersParker()
-        parker._home.note_blocking(parker)
+        parker._request.note_blocking(parker)
         return parker
 
     def current_task(self) -> Hashable:

@@ -13,67 +13,67 @@ from typing import Any
 import pytest
 
 from asynclocks import backends
-from asynclocks.backends.workers import request
-from asynclocks.backends.workers.request import SILENT, Home, Nowhere, dwelling
-from asynclocks.backends.workers.watch import MortalParker, Watch
+from asynclocks.backends.workers import request as request_module
+from asynclocks.backends.workers.monitor import Monitor, RequestParker
+from asynclocks.backends.workers.request import MISSED, NoRequest, RequestContext, current_request
 from tests.support import settle
 
 
-class Place(Home):
-    """A home on no platform: it notes what it is asked to do, and gets letters while it is `alive`."""
+class Place(RequestContext):
+    """A request on no platform: it notes what it is asked to do, and gets messages while it is `alive`."""
 
-    def __init__(self, watch: Watch, task: Any) -> None:
-        super().__init__(watch, task)
+    def __init__(self, monitor: Monitor, task: Any) -> None:
+        super().__init__(monitor, task)
         self.did: list[str] = []
-        self.alive = True  # what comes while it is not waits
-        self.letter = False
+        self.alive = True  # messages that come while it is not wait
+        self.message = False
         self.context = copy_context()
 
-    def do_look_later(self) -> None:
-        asyncio.get_running_loop().call_soon(lambda: self.alive and self.look())
+    def do_check_later(self) -> None:
+        asyncio.get_running_loop().call_soon(lambda: self.alive and self.check_lease())
 
     def do_open(self) -> None:
         self.did.append("open")
 
-    def do_expect_letter(self) -> None:
-        self.letter = False
+    def do_expect_message(self) -> None:
+        self.message = False
 
-    def do_ring(self) -> None:
-        self.did.append("ring")
-        self.letter = True
+    def do_send_message(self) -> None:
+        self.did.append("message")
+        self.message = True
         asyncio.get_running_loop().call_soon(self.read)
 
     def read(self) -> None:
-        if self.letter and self.alive:
-            self.context.run(self.watch.receive, self.number)
+        if self.message and self.alive:
+            self.context.run(self.monitor.receive, self.number)
 
-    def do_tick(self, on: bool) -> None:
-        self.did.append("tick" if on else "tick no more")
+    def do_heartbeat(self, on: bool) -> None:
+        self.did.append("heartbeat" if on else "no heartbeat")
 
-    def do_anchor(self, on: bool) -> None:
-        self.did.append("anchor" if on else "cast off")
+    def do_lease(self, on: bool) -> None:
+        self.did.append("lease" if on else "no lease")
 
     def do_close(self) -> None:
         self.did.append("close")
 
-    def do_tell_here(self) -> bool:
-        return dwelling.get() is self
+    def do_is_here(self) -> bool:
+        return current_request.get() is self
 
 
 class Requests:
     """All there are, by name."""
 
     def __init__(self) -> None:
-        self.watch = Watch(Place)
+        self.monitor = Monitor(Place)
         self._contexts: dict[asyncio.Task[Any], Context] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     def hint(self) -> Any:
-        home = dwelling.get()
-        return self.watch.first_use() if home is Nowhere else home.hint()
+        request = current_request.get()
+        return self.monitor.first_use() if request is NoRequest else request.hint()
 
-    def parker(self) -> MortalParker:
-        return MortalParker(self.watch.home_of_a_parker())
+    def parker(self) -> RequestParker:
+        return RequestParker(self.monitor.request_of_a_parker())
 
     def context_of(self, task: asyncio.Task[Any]) -> Context:
         return self._contexts.get(task, Context())
@@ -87,23 +87,23 @@ class Requests:
         await settle()
         return task
 
-    def home(self, name: str) -> Place:
-        home: Place = self._contexts[self._tasks[name]][dwelling]
-        return home
+    def request(self, name: str) -> Place:
+        request: Place = self._contexts[self._tasks[name]][current_request]
+        return request
 
     def kill(self, *names: str) -> None:
         """Let them get nothing any more."""
         for name in names:
-            self.home(name).alive = False
+            self.request(name).alive = False
 
-    async def tick(self, *names: str, times: int = SILENT) -> None:
-        """Let these homes tick in turn, so often."""
+    async def beat(self, *names: str, times: int = MISSED) -> None:
+        """Let these requests beat in turn, so often."""
         for _ in range(times):
             for name in names:
-                home = self.home(name)
-                home.alive = True
-                home.context.run(self.watch.tick, home.number)
-                home.read()
+                request = self.request(name)
+                request.alive = True
+                request.context.run(self.monitor.beat, request.number)
+                request.read()
             await settle()
 
     async def end(self) -> None:
@@ -121,10 +121,10 @@ def in_requests(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         world = Requests()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backends, "hint", world.hint)
-            patch.setattr(backends, "own", world.watch.own)
+            patch.setattr(backends, "own", world.monitor.own)
             patch.setattr(backends.native, "parker", world.parker)
             if sys.version_info < (3, 12):  # a task does not tell its context
-                patch.setattr(request, "context_of", world.context_of)
+                patch.setattr(request_module, "context_of", world.context_of)
             try:
                 await test(world, **fixtures)
             finally:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
-from asynclocks.backends.workers import request
+from asynclocks.backends.workers import request as request_module
+from asynclocks.backends.workers.monitor import RequestParker
 from asynclocks.backends.workers.reaping import PATIENCE, end
-from asynclocks.backends.workers.request import SILENT, dwelling, home_of
-from asynclocks.backends.workers.watch import MortalParker
-from tests.native.mortal import Place, Requests, in_requests
+from asynclocks.backends.workers.request import MISSED, current_request, request_of
+from tests.native.requests import Place, Requests, in_requests
 from tests.support import settle
 
 pytestmark = pytest.mark.loops("asyncio")
@@ -87,46 +87,46 @@ async def line_of(requests: Requests, lock: Any, names: str) -> Line:
 
 
 @in_requests
-async def test_sleeper_is_woken_in_its_own_home(requests: Requests) -> None:
+async def test_sleeper_is_woken_in_its_own_request(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "AB")
-    requests.home("B").alive = False
+    requests.request("B").alive = False
     await line.release("A")
-    assert line.got == ["A"]  # the letter is not read yet
-    requests.home("B").alive = True
-    requests.home("B").read()
+    assert line.got == ["A"]  # the message is not read yet
+    requests.request("B").alive = True
+    requests.request("B").read()
     await settle()
     assert line.got == ["A", "B"]
 
 
 @in_requests
-async def test_letters_to_one_home_arrive_together(requests: Requests) -> None:
+async def test_messages_to_one_request_arrive_together(requests: Requests) -> None:
     lines = [await line_of(requests, Mutex(), "A"), Line(Mutex())]
     await requests.begin("C", lines[1].take("C"))
     await requests.begin("B", lines[0].take("B"))
     await requests.begin("D", lines[1].take("D"), of="B")
-    requests.home("B").alive = False
+    requests.request("B").alive = False
     await lines[0].release("A")
     await lines[1].release("C")
-    assert requests.home("B").did.count("ring") == 1
-    await requests.tick("B", times=1)
+    assert requests.request("B").did.count("message") == 1
+    await requests.beat("B", times=1)
     assert [line.got for line in lines] == [["A", "B"], ["C", "D"]]
 
 
 @in_requests
-async def test_sleepers_of_one_home_wake_each_other_without_letters(requests: Requests) -> None:
+async def test_sleepers_of_one_request_wake_each_other_without_messages(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "A")
     await requests.begin("B", line.take("B"), of="A")
     await line.release("A")
     assert line.got == ["A", "B"]
-    assert requests.home("A") is requests.home("B")
-    assert "ring" not in requests.home("A").did
+    assert requests.request("A") is requests.request("B")
+    assert "message" not in requests.request("A").did
 
 
 @in_requests
 async def test_dead_head_is_passed_over(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABC")
     requests.kill("B")
-    await requests.tick("C")
+    await requests.beat("C")
     assert line.lock.statistics().waiting == 1
     await line.release("A")
     assert line.got == ["A", "C"]
@@ -137,9 +137,9 @@ async def test_grant_to_a_dead_sleeper_goes_on(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABC")
     requests.kill("B")
     await line.release("A")
-    await requests.tick("C", times=SILENT - 1)
+    await requests.beat("C", times=MISSED - 1)
     assert line.got == ["A"]
-    await requests.tick("C", times=1)
+    await requests.beat("C", times=1)
     assert line.got == ["A", "C"]
     assert line.recovered == []  # B never had it
 
@@ -150,9 +150,9 @@ async def test_sleeper_with_a_revoked_grant_goes_back_to_the_head(requests: Requ
     line = await line_of(requests, Mutex(), "ABCD")
     requests.kill("B")
     await line.release("A")
-    await requests.tick("C", "D")
+    await requests.beat("C", "D")
     assert line.got == ["A", "C"]
-    await requests.tick("B", times=1)
+    await requests.beat("B", times=1)
     await line.release("C")
     assert line.got == ["A", "C", "B"]
     await line.release("B")
@@ -163,22 +163,22 @@ async def test_sleeper_with_a_revoked_grant_goes_back_to_the_head(requests: Requ
 async def test_sleeper_that_was_passed_over_is_let_in_at_once_if_nobody_is_in(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABC")
     requests.kill("B")
-    await requests.tick("C")
+    await requests.beat("C")
     await line.release("A")
     await line.release("C")
-    await requests.tick("B", times=1)
+    await requests.beat("B", times=1)
     assert line.got == ["A", "C", "B"]
 
 
 @in_requests
 async def test_sleeper_with_a_revoked_grant_whose_wake_arrives_late_waits_again(requests: Requests) -> None:
-    """The letter of the grant that was taken back means nothing any more; the next one does."""
+    """The message of the grant that was taken back means nothing any more; the next one does."""
     line = await line_of(requests, Mutex(), "ABC")
     requests.kill("B")
     await line.release("A")
-    await requests.tick("C")
-    requests.home("B").alive = True
-    requests.home("B").read()
+    await requests.beat("C")
+    requests.request("B").alive = True
+    requests.request("B").read()
     await settle()
     assert line.got == ["A", "C"]
     await line.release("C")
@@ -187,20 +187,20 @@ async def test_sleeper_with_a_revoked_grant_whose_wake_arrives_late_waits_again(
 
 @in_requests
 async def test_sleeper_that_lives_but_is_slow_keeps_its_place(requests: Requests) -> None:
-    """Whoever ticks less often than others, but does, is no dead one."""
+    """A request that beats less often than others, but does, is not dead."""
     line = await line_of(requests, Mutex(), "ABC")
     for _ in range(3):
-        await requests.tick("C", times=SILENT - 1)
-        await requests.tick("B", times=1)
+        await requests.beat("C", times=MISSED - 1)
+        await requests.beat("B", times=1)
     await line.release("A")
     assert line.got == ["A", "B"]
 
 
 @in_requests
 async def test_silence_of_all_is_nobodys_death(requests: Requests) -> None:
-    """A long computation stops everybody's ticks."""
+    """A long computation stops everybody's heartbeats."""
     line = await line_of(requests, Mutex(), "ABC")
-    await requests.tick("B", "C", times=1)
+    await requests.beat("B", "C", times=1)
     await line.release("A")
     assert line.got == ["A", "B"]
 
@@ -209,33 +209,33 @@ async def test_silence_of_all_is_nobodys_death(requests: Requests) -> None:
 async def test_the_living_are_served_in_their_order(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABCDE")
     requests.kill("B", "D")
-    await requests.tick("C", "E")
+    await requests.beat("C", "E")
     for name in "AC":
         await line.release(name)
     assert line.got == ["A", "C", "E"]
 
 
 @in_requests
-async def test_two_of_a_home_that_lives_after_all_keep_their_order(requests: Requests) -> None:
+async def test_two_of_a_request_that_lives_after_all_keep_their_order(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABD")
     await requests.begin("C", line.take("C"), of="B")
-    await requests.tick("D")
+    await requests.beat("D")
     assert line.lock.statistics().waiting == 1
-    await requests.tick("B", times=1)
+    await requests.beat("B", times=1)
     for name in "ABC":
         await line.release(name)
     assert line.got == ["A", "B", "C", "D"]
 
 
 @in_requests
-async def test_grant_passes_the_second_sleeper_of_a_lost_home_at_once(requests: Requests) -> None:
+async def test_grant_passes_the_second_sleeper_of_a_suspected_request_at_once(requests: Requests) -> None:
     """B was granted, its neighbour C is next in line, both are gone: D."""
     line = await line_of(requests, Mutex(), "AB")
     await requests.begin("C", line.take("C"), of="B")
     await requests.begin("D", line.take("D"))
     requests.kill("B")
     await line.release("A")
-    await requests.tick("D")
+    await requests.beat("D")
     assert line.got == ["A", "D"]
 
 
@@ -243,7 +243,7 @@ async def test_grant_passes_the_second_sleeper_of_a_lost_home_at_once(requests: 
 async def test_cancelled_sleeper_that_was_passed_over_leaves_for_good(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "AC")
     waiter = await requests.begin("B", line.take("B"))
-    await requests.tick("C")
+    await requests.beat("C")
     waiter.cancel()
     await settle()
     assert waiter.cancelled()
@@ -265,20 +265,20 @@ async def test_sleeper_in_a_line_with_marks_stays_where_it_joins_again(requests:
     await requests.begin("A", cell.get_or_init(make))
     waiting = await requests.begin("B", cell.wait())
     other = await requests.begin("C", cell.get_or_init(lambda: "value"))
-    await requests.tick("C")
-    await requests.tick("B", times=1)
+    await requests.beat("C")
+    await requests.beat("B", times=1)
     made.set()
     await settle()
     assert [waiting.result(), other.result()] == ["value"] * 2
 
 
 @in_requests
-async def test_dead_holder_is_buried_and_the_next_guard_says_recovered(requests: Requests) -> None:
+async def test_dead_holder_is_reaped_and_the_next_guard_says_recovered(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "ABC")
     requests.kill("A")
-    await requests.tick("B", "C", times=SILENT)
+    await requests.beat("B", "C", times=MISSED)
     assert line.got == ["A"]
-    await requests.tick("B", "C", times=1)
+    await requests.beat("B", "C", times=1)
     assert (line.got, line.recovered) == (["A", "B"], ["B"])
     await line.release("B")
     assert (line.got, line.recovered) == (["A", "B", "C"], ["B"])
@@ -298,7 +298,7 @@ async def test_guard_of_every_kind_says_recovered(requests: Requests, lock: Any)
     await requests.begin("A", take("A"))
     await requests.begin("B", take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert said == {"A": False, "B": True}
 
 
@@ -324,7 +324,7 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(r
     waiter = Line(first)
     await requests.begin("B", waiter.take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert waiter.recovered == ["B"]
     released = second.try_lock()
     released.release()
@@ -344,7 +344,7 @@ async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_as
     await requests.begin("A", hold(mutex, rwlock.write()))
     await requests.begin("B", Line(mutex).take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert (await requests.begin("C", ask())).result() is True
     assert (await requests.begin("D", ask())).result() is False
 
@@ -357,7 +357,7 @@ async def test_notification_of_a_dead_waiter_goes_to_the_next(requests: Requests
         await requests.begin(name, room.wait(name))
     await requests.begin("C", room.notify(Condvar.notify_one))
     requests.kill("A")
-    await requests.tick("B")
+    await requests.beat("B")
     room.go_on.set()
     await settle()
     assert room.done == ["B"]
@@ -366,20 +366,20 @@ async def test_notification_of_a_dead_waiter_goes_to_the_next(requests: Requests
 @in_requests
 async def test_holder_that_answers_is_left_alone(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "AB")
-    await requests.tick("B", times=3 * SILENT)
+    await requests.beat("B", times=3 * MISSED)
     assert line.got == ["A"]
-    assert requests.home("A").did.count("ring") == 3 * SILENT
+    assert requests.request("A").did.count("message") == 3 * MISSED
 
 
 @in_requests
-async def test_dead_holder_that_waits_itself_is_buried(requests: Requests) -> None:
+async def test_dead_holder_that_waits_itself_is_reaped(requests: Requests) -> None:
     first, second = Mutex(), Mutex()
     other = await line_of(requests, second, "B")
     await requests.begin("A", hold(first, second))
     line = Line(first)
     await requests.begin("C", line.take("C"))
     requests.kill("A")
-    await requests.tick("C", times=SILENT)
+    await requests.beat("C", times=MISSED)
     assert (line.got, line.recovered) == (["C"], ["C"])
     assert second.statistics().waiting == 0
     await other.release("B")
@@ -391,50 +391,50 @@ async def test_anybody_silent_may_hold_a_permit(requests: Requests) -> None:
     """A semaphore cannot say who does. Who slept gets more time than who did not."""
     line = await line_of(requests, Semaphore(1), "ABC")
     requests.kill("A", "B")
-    await requests.tick("C", times=SILENT)
+    await requests.beat("C", times=MISSED)
     assert line.lock.statistics().waiting == 1
     assert line.got == ["A"]
-    await requests.tick("C", times=1)
+    await requests.beat("C", times=1)
     assert line.got == ["A", "C"]
     await line.release("C")
     assert line.lock.available_permits == 1
 
 
 @in_requests
-async def test_slow_sleeper_is_not_buried_for_a_permit(requests: Requests) -> None:
+async def test_slow_sleeper_is_not_reaped_for_a_permit(requests: Requests) -> None:
     line = await line_of(requests, Semaphore(1), "ABC")
-    await requests.tick("C", times=SILENT + 1)
-    await requests.tick("B", times=1)
+    await requests.beat("C", times=MISSED + 1)
+    await requests.beat("B", times=1)
     await line.release("A")
     assert line.got == ["A", "B"]
 
 
 @in_requests
-async def test_who_waits_for_a_condition_has_the_silent_buried(requests: Requests) -> None:
+async def test_who_waits_for_a_condition_has_the_silent_reaped(requests: Requests) -> None:
     """Nobody can say who would notify."""
     line = await line_of(requests, Mutex(), "A")
     await requests.begin("B", Room().wait("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert not line.lock.locked()
 
 
 @in_requests
-async def test_holder_that_died_before_it_opened_is_buried(requests: Requests) -> None:
+async def test_holder_that_died_before_it_opened_is_reaped(requests: Requests) -> None:
     """It took something, and its very next step never came."""
     line = Line(Mutex())
     waiter = Line(line.lock)
 
     async def take() -> None:
-        requests.watch.dwell(asyncio.current_task())
+        requests.monitor.running_request(asyncio.current_task())
         requests.kill("A")
         await line.take("A")
 
     await requests.begin("A", take())
     assert line.got == ["A"]
-    assert requests.home("A").did == []
+    assert requests.request("A").did == []
     await requests.begin("B", waiter.take("B"))
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert waiter.recovered == ["B"]
 
 
@@ -444,20 +444,20 @@ async def test_what_a_plain_call_took_is_released_with_its_dead_request(requests
     mutex, semaphore = Mutex(), Semaphore(1)
 
     async def take() -> None:
-        home = requests.watch.dwell(asyncio.current_task())
+        request = requests.monitor.running_request(asyncio.current_task())
         for primitive, what in [(mutex, None), (semaphore, 1)]:
-            parker = MortalParker(home)
-            home.note_blocking(parker)
+            parker = RequestParker(request)
+            request.note_blocking(parker)
             assert primitive._transact(primitive._join, primitive._fill_in(parker, what, None))
-        home.note_blocking(MortalParker(home))  # it only looked whether it could wait
-        home.note_blocking(MortalParker(home))
+        request.note_blocking(RequestParker(request))  # it only looked whether it could wait
+        request.note_blocking(RequestParker(request))
         await asyncio.Event().wait()
 
     await requests.begin("A", take())
     line = Line(mutex)
     await requests.begin("B", line.take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert line.recovered == ["B"]
     assert semaphore.available_permits == 0
 
@@ -474,7 +474,7 @@ async def test_what_acquire_took_without_a_block_is_released_with_its_dead_holde
     line = Line(mutex)
     await requests.begin("B", line.take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert line.recovered == ["B"]
 
 
@@ -499,7 +499,7 @@ async def test_last_words_of_the_dead_are_reported_and_change_nothing(requests: 
     line = Line(mutex)
     await requests.begin("B", line.take("B"))
     requests.kill("A")
-    await requests.tick("B", times=SILENT + 1)
+    await requests.beat("B", times=MISSED + 1)
     assert line.recovered == ["B"]
     assert [type(error) for error in said] == [RuntimeError, LookupError]
 
@@ -520,7 +520,7 @@ async def test_dead_task_that_will_not_end_is_closed_some_times_and_then_let_be(
     await requests.begin("A", take())
     waiter = await requests.begin("B", Line(mutex).take("B"))
     requests.kill("A")
-    await requests.tick("B", times=3 * SILENT)
+    await requests.beat("B", times=3 * MISSED)
     assert said == ["a task that died with its request ended with an error"] * PATIENCE
     assert mutex.statistics().owner == "A"
     over = True
@@ -544,8 +544,8 @@ async def test_dead_task_in_the_middle_of_a_plain_call_cannot_be_closed() -> Non
 
 
 @in_requests
-async def test_notified_sleepers_of_other_homes_are_not_roused_there(requests: Requests) -> None:
-    """Condvar wakes all of its own loop in one go; not those of another home."""
+async def test_notified_sleepers_of_other_requests_are_not_roused_there(requests: Requests) -> None:
+    """Condvar wakes all of its own loop in one go; not those of another request."""
     room = Room()
 
     await requests.begin("A", room.wait("A"))
@@ -555,12 +555,12 @@ async def test_notified_sleepers_of_other_homes_are_not_roused_there(requests: R
     room.go_on.set()
     await requests.begin("D", room.notify(Condvar.notify_all))
     assert room.done == ["A", "B"]
-    await requests.tick("C", times=1)
+    await requests.beat("C", times=1)
     assert room.done == ["A", "B", "C"]
 
 
 @in_requests
-async def test_notified_sleepers_of_the_notifiers_home_are_roused_in_one_go(requests: Requests) -> None:
+async def test_notified_sleepers_of_the_notifiers_request_are_roused_in_one_go(requests: Requests) -> None:
     room = Room()
 
     await requests.begin("A", room.wait("A"))
@@ -568,21 +568,21 @@ async def test_notified_sleepers_of_the_notifiers_home_are_roused_in_one_go(requ
     room.go_on.set()
     await requests.begin("C", room.notify(Condvar.notify_all), of="A")
     assert room.done == ["A", "B"]
-    assert "ring" not in requests.home("A").did
+    assert "message" not in requests.request("A").did
 
 
 @in_requests
 async def test_sleeper_that_was_passed_over_on_its_way_goes_back_to_the_head(requests: Requests) -> None:
-    """B's wake is under way in its own home when that is found silent."""
+    """B's wake is under way in its own request when that is found silent."""
     line = await line_of(requests, Mutex(), "A")
     await requests.begin("B", line.take("B"), of="A")
     for name in "CD":
         await requests.begin(name, line.take(name))
     line.go_on["A"].set()
     await handed_over(line)
-    other = requests.home("C")
-    for _ in range(SILENT):
-        other.context.run(other.tick)
+    other = requests.request("C")
+    for _ in range(MISSED):
+        other.context.run(other.beat)
     await settle()
     assert line.got == ["A", "C"]
     await line.release("C")
@@ -599,15 +599,15 @@ async def test_sleeper_whose_wake_is_under_way_is_let_in_again_if_nobody_is_in(r
     await requests.begin("C", line.take("C"))
     line.go_on["A"].set()
     await handed_over(line)
-    for name in ["C"] * SILENT + ["B"]:
-        home = requests.home(name)
-        home.context.run(home.tick)
+    for name in ["C"] * MISSED + ["B"]:
+        request = requests.request(name)
+        request.context.run(request.beat)
     await settle()
     assert line.got == ["A", "C", "B"]
 
 
 @in_requests
-async def test_enabled_sleeper_of_a_lost_home_stays_where_it_is(requests: Requests) -> None:
+async def test_enabled_sleeper_of_a_suspected_request_stays_where_it_is(requests: Requests) -> None:
     """Its place in the line is not its parker's."""
     notify = Notify()
     notified = notify.notified()
@@ -618,8 +618,8 @@ async def test_enabled_sleeper_of_a_lost_home_stays_where_it_is(requests: Reques
         await notified
 
     waiting = await requests.begin("B", wait())
-    await requests.tick("C")
-    await requests.tick("B", times=1)
+    await requests.beat("C")
+    await requests.beat("B", times=1)
     notify.notify_one()
     await settle()
     assert waiting.done()
@@ -639,9 +639,9 @@ async def test_unparked_before_it_sleeps_it_does_not_sleep(requests: Requests) -
     assert (await requests.begin("A", wait())).done()
 
 
-# What a home does, and what it leaves behind.
+# What a request does, and what it leaves behind.
 @in_requests
-async def test_home_is_anchored_once_while_its_tasks_run(requests: Requests) -> None:
+async def test_request_is_leased_once_while_its_tasks_run(requests: Requests) -> None:
     mutex = Mutex()
     go_on = asyncio.Event()
 
@@ -652,10 +652,10 @@ async def test_home_is_anchored_once_while_its_tasks_run(requests: Requests) -> 
             await asyncio.sleep(0)
 
     await requests.begin("A", take_twice())
-    assert requests.home("A").did == ["open", "anchor"]
+    assert requests.request("A").did == ["open", "lease"]
     go_on.set()
     await settle()
-    assert requests.home("A").did == ["open", "anchor", "cast off", "close"]
+    assert requests.request("A").did == ["open", "lease", "no lease", "close"]
 
 
 @in_requests
@@ -669,32 +669,32 @@ async def test_task_that_ends_at_once_needs_nothing(requests: Requests) -> None:
             pass
 
     await requests.begin("A", take_twice())
-    assert requests.home("A").did == []
+    assert requests.request("A").did == []
 
 
 @in_requests
-async def test_who_waits_is_not_anchored_before_it_holds(requests: Requests) -> None:
+async def test_who_waits_is_not_leased_before_it_holds(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "AB")
-    assert requests.home("B").did == ["open", "tick"]
+    assert requests.request("B").did == ["open", "heartbeat"]
     await line.release("A")
-    assert requests.home("B").did == ["open", "tick", "ring", "anchor"]
-    await requests.tick("B", times=1)
+    assert requests.request("B").did == ["open", "heartbeat", "message", "lease"]
+    await requests.beat("B", times=1)
     await line.release("B")
-    assert requests.home("B").did == ["open", "tick", "ring", "anchor", "tick no more", "cast off", "close"]
-    assert not requests.watch.homes
+    assert requests.request("B").did == ["open", "heartbeat", "message", "lease", "no heartbeat", "no lease", "close"]
+    assert not requests.monitor.requests
 
 
 @in_requests
 @pytest.mark.parametrize("first", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
-async def test_who_holds_something_when_it_begins_to_wait_is_anchored(requests: Requests, first: Any) -> None:
+async def test_who_holds_something_when_it_begins_to_wait_is_leased(requests: Requests, first: Any) -> None:
     """It took that in the same step."""
     line = await line_of(requests, Mutex(), "A")
     await requests.begin("B", hold(first(), Mutex(), line.lock))
-    assert requests.home("B").did == ["open", "tick", "anchor"]
+    assert requests.request("B").did == ["open", "heartbeat", "lease"]
 
 
 @in_requests
-async def test_who_gave_up_waiting_is_anchored_when_it_takes_something_else(requests: Requests) -> None:
+async def test_who_gave_up_waiting_is_leased_when_it_takes_something_else(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "A")
     other = Mutex()
 
@@ -707,27 +707,27 @@ async def test_who_gave_up_waiting_is_anchored_when_it_takes_something_else(requ
                 await asyncio.Event().wait()
 
     await requests.begin("B", try_both())
-    assert requests.home("B").did == ["open", "tick", "anchor"]
+    assert requests.request("B").did == ["open", "heartbeat", "lease"]
 
 
 @in_requests
-async def test_home_stays_for_the_last_of_its_tasks(requests: Requests) -> None:
+async def test_request_stays_for_the_last_of_its_tasks(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "A")
     second = Line(Mutex())
     await requests.begin("B", second.take("B"), of="A")
     await line.release("A")
-    assert "cast off" not in requests.home("A").did
+    assert "no lease" not in requests.request("A").did
     await second.release("B")
-    assert requests.home("A").did == ["open", "anchor", "cast off", "close"]
+    assert requests.request("A").did == ["open", "lease", "no lease", "close"]
 
 
 @in_requests
-async def test_home_that_closed_opens_again(requests: Requests) -> None:
+async def test_request_that_closed_opens_again(requests: Requests) -> None:
     line = await line_of(requests, Mutex(), "A")
     second = Line(Mutex())
     await line.release("A")
     await requests.begin("B", second.take("B"), of="A")
-    assert requests.home("A").did == ["open", "anchor", "cast off", "close", "open", "anchor"]
+    assert requests.request("A").did == ["open", "lease", "no lease", "close", "open", "lease"]
 
 
 @in_requests
@@ -744,80 +744,82 @@ async def test_task_left_by_a_finished_one_is_looked_after(requests: Requests) -
     async def begin() -> None:
         nonlocal context
         context = Context()
-        context.run(dwelling.set, requests.watch.dwell(asyncio.current_task()))
+        context.run(current_request.set, requests.monitor.running_request(asyncio.current_task()))
         await start()
 
     context: Any = None
     await requests.begin("A", begin())
-    assert requests.home("B").did == ["open", "anchor"]
+    assert requests.request("B").did == ["open", "lease"]
 
 
 @in_requests
-async def test_tasks_of_one_context_share_a_home(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tasks_of_one_context_share_a_request(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
     """Started before the first of them took anything, they make it known one by one."""
     line, second = Line(Mutex()), Line(Mutex())
     await requests.begin("A", line.take("A"))
-    monkeypatch.setattr(Place, "do_tell_here", lambda self: self is requests.home("A"))
+    monkeypatch.setattr(Place, "do_is_here", lambda self: self is requests.request("A"))
     await requests.begin("B", second.take("B"))
     await requests.begin("C", line.take("C"))
-    assert requests.home("A") is requests.home("B") is requests.home("C")
-    assert requests.home("A").did == ["open", "anchor", "tick"]
-    assert len(requests.watch.homes) == 1
+    assert requests.request("A") is requests.request("B") is requests.request("C")
+    assert requests.request("A").did == ["open", "lease", "heartbeat"]
+    assert len(requests.monitor.requests) == 1
 
 
 @in_requests
-async def test_task_whose_stack_is_switched_out_is_at_home_where_the_one_it_waits_for_is(
+async def test_task_whose_stack_is_switched_out_joins_the_request_of_the_one_it_waits_for(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody may change its context meanwhile: it moves when it goes on."""
     line, second = Line(Mutex()), Line(Mutex())
     await requests.begin("A", line.take("A"))
-    monkeypatch.setattr(Place, "do_tell_here", lambda self: self is requests.home("A"))
+    monkeypatch.setattr(Place, "do_is_here", lambda self: self is requests.request("A"))
 
     async def plain_call() -> None:
-        home = requests.watch.dwell(asyncio.current_task())
+        request = requests.monitor.running_request(asyncio.current_task())
         with monkeypatch.context() as patch:
-            patch.setattr(request, "current_task", lambda: None)  # the step of the one that waits for it, in a copy
-            copy_context().run(home.open)
-        assert home_of(asyncio.current_task()) is requests.home("A")
+            patch.setattr(
+                request_module, "current_task", lambda: None
+            )  # the step of the one that waits for it, in a copy
+            copy_context().run(request.open)
+        assert request_of(asyncio.current_task()) is requests.request("A")
         await second.take("B")
 
     await requests.begin("B", plain_call())
-    assert requests.home("A") is requests.home("B")
-    assert requests.home("A").did == ["open", "anchor"]
-    assert len(requests.watch.homes) == 1
+    assert requests.request("A") is requests.request("B")
+    assert requests.request("A").did == ["open", "lease"]
+    assert len(requests.monitor.requests) == 1
 
 
 @in_requests
-async def test_home_that_closed_gets_no_letters_and_does_not_tick(requests: Requests) -> None:
+async def test_request_that_closed_gets_no_messages_and_does_not_beat(requests: Requests) -> None:
     """What was under way finds nobody."""
     line = await line_of(requests, Mutex(), "A")
-    home = requests.home("A")
+    request = requests.request("A")
     await line.release("A")
-    closed = [*home.did]
-    requests.watch.receive(home.number)
-    home.receive()
-    requests.watch.tick(home.number)
-    assert home.did == closed
+    closed = [*request.did]
+    requests.monitor.receive(request.number)
+    request.receive()
+    requests.monitor.beat(request.number)
+    assert request.did == closed
 
 
 @in_requests
-async def test_home_that_is_rung_while_it_closes_reads_that_letter_first(requests: Requests) -> None:
+async def test_request_that_is_called_while_it_closes_reads_that_message_first(requests: Requests) -> None:
     """What reads it must still be there."""
     line = await line_of(requests, Mutex(), "A")
-    home = requests.home("A")
-    home._ring()
-    home.alive = False
+    request = requests.request("A")
+    request._send_message()
+    request.alive = False
     await line.release("A")
-    assert home.did == ["open", "anchor", "ring", "cast off"]
-    home.alive = True
-    home.read()
-    assert home.did == ["open", "anchor", "ring", "cast off", "close"]
-    assert not requests.watch.homes
+    assert request.did == ["open", "lease", "message", "no lease"]
+    request.alive = True
+    request.read()
+    assert request.did == ["open", "lease", "message", "no lease", "close"]
+    assert not requests.monitor.requests
 
 
 @in_requests
-async def test_parker_of_a_closed_home_is_unparked_for_its_next_sleep(requests: Requests) -> None:
+async def test_parker_of_a_closed_request_is_unparked_for_its_next_sleep(requests: Requests) -> None:
     parkers = []
 
     async def sleep() -> None:
@@ -838,8 +840,8 @@ async def test_parker_of_a_closed_home_is_unparked_for_its_next_sleep(requests: 
 
 
 @in_requests
-async def test_home_with_sleepers_but_no_task_stays_open_for_them(requests: Requests) -> None:
-    """The task that sleeps is none of the home's."""
+async def test_request_with_sleepers_but_no_task_stays_open_for_them(requests: Requests) -> None:
+    """The task that sleeps is none of the request's."""
     parkers = []
 
     async def make() -> None:
@@ -847,30 +849,30 @@ async def test_home_with_sleepers_but_no_task_stays_open_for_them(requests: Requ
         await parkers[1].park()
 
     await requests.begin("A", make())
-    home = requests.home("A")
+    request = requests.request("A")
     stranger = await requests.begin("B", parkers[0].park())
     requests._tasks["A"].cancel()
     await settle()
-    assert "close" not in home.did
+    assert "close" not in request.did
     parkers[0].unpark()
-    home.read()
+    request.read()
     await settle()
     assert stranger.done()
-    home.tick()
-    assert home.did[-1] == "close"
+    request.beat()
+    assert request.did[-1] == "close"
 
 
 @in_requests
-async def test_sleeper_in_no_task_closes_its_home_when_it_is_done(requests: Requests) -> None:
+async def test_sleeper_in_no_task_closes_its_request_when_it_is_done(requests: Requests) -> None:
     """A callback may drive a coroutine."""
     line = await line_of(requests, Mutex(), "A")
-    homes = set(requests.watch.homes)
+    before = set(requests.monitor.requests)
     coroutine = line.take("B")
     asyncio.get_running_loop().call_soon(lambda: coroutine.send(None), context=Context())
     await settle()
-    (number,) = set(requests.watch.homes) - homes
-    home = requests.watch.homes[number]
+    (number,) = set(requests.monitor.requests) - before
+    request = requests.monitor.requests[number]
     coroutine.close()
-    home.tick()
-    assert home.did == ["open", "tick", "tick no more", "close"]  # type: ignore[attr-defined]
-    assert set(requests.watch.homes) == homes
+    request.beat()
+    assert request.did == ["open", "heartbeat", "no heartbeat", "close"]  # type: ignore[attr-defined]
+    assert set(requests.monitor.requests) == before
