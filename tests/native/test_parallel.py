@@ -94,7 +94,7 @@ def test_a_cell_is_initialized_once_each_time_it_was_emptied(stress: Stress) -> 
 
 def test_producers_and_consumers_lose_nothing(stress: Stress) -> None:
     """With a Condvar: every item that was produced is consumed once, or is still in the queue."""
-    hammer(stress, CondvarWorkload(stress))
+    hammer(stress, CondvarWorkload(stress, counts_wakes=True))
 
 
 def test_a_wake_up_is_neither_lost_nor_doubled(stress: Stress) -> None:

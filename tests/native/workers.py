@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import traceback
@@ -134,8 +135,8 @@ class LoopWorker(Worker):
             await turn()
 
     def moment(self) -> float:
-        """Seconds until something is cancelled."""
-        return self.random.choice([0, 0, 0.0005, 0.002]) * self.random.random()
+        """Seconds until something is cancelled: in the first line it stands in, while it holds, or in a later line."""
+        return self.random.choice([0, 0, 0.0005, 0.002, 0.02, 0.1]) * self.random.random()
 
     async def _in_time(self, body: Body) -> None:
         async with self.limit(self.moment()):
@@ -222,7 +223,7 @@ class _QuietTimeout(AbstractAsyncContextManager[None]):
     """``asyncio.timeout`` that tells nobody."""
 
     def __init__(self, seconds: float) -> None:
-        self._timeout = asyncio.timeout(seconds)
+        self._timeout = asyncio.timeout(None if seconds == math.inf else seconds)
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()

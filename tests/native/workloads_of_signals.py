@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +16,13 @@ from tests.native.workloads import timeout_of
 class CondvarWorkload(Workload):
     """Producers and consumers: nothing is lost, nothing comes twice."""
 
-    MOST_HUNGRY = 3  # consumers who wait at once, so that there is always somebody left to produce
+    MOST_HUNGRY = 15  # consumers who wait at once, so that there is always somebody left to produce
+    MOST_ITEMS = 50
     PRODUCED, CONSUMED, SUM_IN, SUM_OUT = object(), object(), object(), object()
 
-    def __init__(self, stress: Stress, name: str = "condvar") -> None:
+    def __init__(self, stress: Stress, name: str = "condvar", *, counts_wakes: bool = False) -> None:
         super().__init__(stress, name)
+        self.counts_wakes = counts_wakes  # which says nothing while loops are closed with consumers in them
         self.queue: Mutex[deque[int]] = Mutex(deque(), name=f"{name}'s queue")
         self.arrived = Condvar()
         self.alone = Exclusive(stress, f"{name}'s queue")
@@ -32,8 +35,25 @@ class CondvarWorkload(Workload):
         queue = self.queue
         return f"{super().state()}; {queue!r} {queue.statistics()} with {len(queue._value)} in it"
 
-    def wants_to_produce(self, me: Worker, queue: deque[int]) -> bool:
-        return len(self.hungry) >= self.MOST_HUNGRY or (len(queue) < 50 and me.chance(0.45))
+    def choose(self, me: Worker, queue: deque[int]) -> str:
+        """What to do: produce, consume, or leave it to those who wait."""
+        if self.counts_wakes:
+            self.check_wakes(queue)
+        if len(queue) >= self.MOST_ITEMS:
+            return "consume"
+        if len(self.hungry) >= self.MOST_HUNGRY:
+            return "produce"
+        if queue and self.arrived.statistics().waiting:  # taking what is theirs would hide that a wake-up was lost
+            return "produce" if me.chance(0.2) else "leave it"
+        return "produce" if me.chance(0.4) else "consume"
+
+    def check_wakes(self, queue: deque[int]) -> None:
+        """While one waits and was not notified, there is at most one item for each that was."""
+        hungry = len(self.hungry)  # first: who leaves the condvar meanwhile is still hungry
+        waiting = self.arrived.statistics().waiting
+        notified = hungry - waiting
+        fault = f"{self}: {waiting} wait beside {len(queue)} items, and {notified} were notified"
+        self.stress.expect(waiting == 0 or len(queue) <= notified, fault)
 
     def is_empty(self, queue: deque[int]) -> bool:
         return not queue and not self.stress.stopping
@@ -43,17 +63,18 @@ class CondvarWorkload(Workload):
         async with lock as guard:
             with self.alone(me, guard):
                 await body()
-                produces = self.wants_to_produce(me, guard.value)
-                if produces:
+                choice = self.choose(me, guard.value)
+                if choice == "produce":
                     self.produce(me, guard)
-            if not produces:
+            if choice == "consume":
                 await self.consume(me, guard)
 
     async def consume(self, me: LoopWorker, guard: MutexGuard[deque[int]]) -> None:
         mine = object()
         self.hungry[mine] = None
         try:
-            await self.arrived.wait_while(guard, self.is_empty)
+            async with me.limit(me.moment() if me.chance(0.3) else math.inf):
+                await self.arrived.wait_while(guard, self.is_empty)
         except GeneratorExit:  # the only one that leaves without the mutex
             raise
         except BaseException:
@@ -71,10 +92,10 @@ class CondvarWorkload(Workload):
         with self.queue.blocking_lock() as guard:
             with self.alone(me):
                 body()
-                produces = self.wants_to_produce(me, guard.value)
-                if produces:
+                choice = self.choose(me, guard.value)
+                if choice == "produce":
                     self.produce(me, guard)
-            if not produces:
+            if choice == "consume":
                 self.hungry[mine] = None
                 try:
                     with suppress(TimeoutError):
