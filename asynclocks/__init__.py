@@ -7,6 +7,7 @@ from asynclocks._engine.guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
 from asynclocks.concurrent_map import ConcurrentMap, ConcurrentMapStatistics, Entry, Ref
 from asynclocks.condvar import Condvar, CondvarStatistics
+from asynclocks.event import Event, EventStatistics
 from asynclocks.exceptions import (
     AlreadyInitializedError,
     ClosedError,
@@ -38,6 +39,8 @@ __all__ = [
     "CondvarStatistics",
     "DeadlockError",
     "Entry",
+    "Event",
+    "EventStatistics",
     "Guard",
     "GuardReleasedError",
     "InitializingError",

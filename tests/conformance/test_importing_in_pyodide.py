@@ -42,6 +42,7 @@ def import_and_make() -> list[object]:
         new.OnceCell(),
         new.LazyLock(int),
         new.Condvar(),
+        new.Event(),
         new.Notify(),
         new.Barrier(2),
         new.ConcurrentMap({1: 1}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import Barrier, Notify, OnceCell, backends
+from asynclocks import Barrier, Event, Notify, OnceCell, backends
 from asynclocks.backends.asyncio import DONE, AsyncioParker
 
 
@@ -35,6 +35,7 @@ def enabled(notify: Notify) -> Awaitable[None]:
 CELL: OnceCell[int] = OnceCell()
 NOTIFY = Notify()
 BARRIER = Barrier(2)
+EVENT = Event()
 
 
 @pytest.mark.loops("asyncio")
@@ -45,8 +46,9 @@ BARRIER = Barrier(2)
         (NOTIFY.notified, NOTIFY.notify_one),
         (lambda: enabled(NOTIFY), NOTIFY.notify_one),
         (BARRIER.wait, BARRIER.wait),
+        (EVENT.wait, EVENT.set),
     ],
-    ids=["cell", "notified", "enabled", "barrier"],
+    ids=["cell", "notified", "enabled", "barrier", "event"],
 )
 async def test_a_wait_goes_on_when_its_park_returns_without_reason(
     monkeypatch: pytest.MonkeyPatch, wait: Callable[[], Awaitable[Any]], end: Callable[[], Any]
