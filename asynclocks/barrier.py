@@ -6,9 +6,11 @@ Those who have arrived are the line itself. The last one to arrive does not join
 from __future__ import annotations
 
 from operator import index
+from typing import TYPE_CHECKING
 
 import attrs
 
+from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
 
@@ -19,6 +21,8 @@ class BarrierWaitResult:
 
     is_leader: bool  # true for exactly one task per round: the last to arrive
 
+
+NEVER_BROKEN = "this barrier is never broken; asynclocks.drop_in has one that can be"
 
 LEADER = BarrierWaitResult(True)
 FOLLOWER = BarrierWaitResult(False)
@@ -46,6 +50,12 @@ class Barrier(QueuedSynchronizer):
 
     kind = "Barrier"
     _followed = False  # nobody can say who would come
+
+    if not TYPE_CHECKING:
+        abort = Absent(NEVER_BROKEN)
+        broken = Absent(NEVER_BROKEN)
+        reset = Absent(NEVER_BROKEN)
+        n_waiting = Absent("use waiting")
 
     def __init__(self, parties: int) -> None:
         parties = index(parties)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from asynclocks._engine.absent import Absent
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
@@ -23,6 +24,11 @@ from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
 
 T = TypeVar("T")
+
+NO_LOCK = (
+    "a Condvar has no lock of its own; lock a Mutex and hand its guard to wait(). "
+    "Code written for one with a lock takes a Condition of asynclocks.drop_in"
+)
 
 
 @attrs.frozen
@@ -58,6 +64,13 @@ class Condvar(QueuedSynchronizer):
     __slots__ = ("_mutex",)
 
     kind = "Condvar"
+
+    if not TYPE_CHECKING:
+        acquire = Absent(NO_LOCK)
+        locked = Absent(NO_LOCK)
+        release = Absent(NO_LOCK)
+        notify = Absent("use notify_one()")
+        wait_for = Absent("use wait_while(guard, condition), which waits as long as the condition holds, not until")
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,11 +129,31 @@ class Condvar(QueuedSynchronizer):
             GuardReleasedError: the guard let go already.
             ValueError: the guard is of another mutex than this condvar's first.
         """
+        self._wait_blocking("blocking_wait()", guard, None if timeout is None else monotonic() + timeout)
+
+    def blocking_wait_while(
+        self, guard: MutexGuard[T], condition: Callable[[T], bool], timeout: float | None = None
+    ) -> None:
+        """`wait_while` for plain threads, at most `timeout` seconds for the notifications of all rounds together.
+
+        Raises:
+            TimeoutError: the time was over and the condition still held; the mutex is held again.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+            GuardReleasedError: the guard let go already.
+            ValueError: the guard is of another mutex than this condvar's first.
+        """
+        what = "blocking_wait_while()"
+        deadline = None if timeout is None else monotonic() + timeout
+        self._check(guard)
+        blocking_parker(f"{what} of {self}")  # refused where a loop runs, also if there is nothing to wait for
+        while no_coroutine(condition(guard.value), f"{what}: condition"):
+            self._wait_blocking(what, guard, deadline)
+
+    def _wait_blocking(self, what: str, guard: MutexGuard[T], deadline: float | None) -> None:
         mutex = self._check(guard)
-        ticket = blocking_parker(f"blocking_wait() of {self}")
-        deadline = None if timeout is None else monotonic() + timeout  # may raise: nothing is given up yet
+        ticket = blocking_parker(f"{what} of {self}")
         self._begin(ticket, guard, mutex)
-        error = self._sleep_blocking(ticket, deadline)
+        error = self._sleep_blocking(what, ticket, deadline)
         mutex._resume(guard, ticket)
         if error is not None:
             raise error
@@ -227,14 +260,14 @@ class Condvar(QueuedSynchronizer):
                 park = _shielded(backend, ticket)
         return error
 
-    def _sleep_blocking(self, ticket: Any, deadline: float | None) -> BaseException | None:
+    def _sleep_blocking(self, what: str, ticket: Any, deadline: float | None) -> BaseException | None:
         error: BaseException | None = None
         while ticket.state is not GRANTED:
             try:
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
                     continue
                 if self._transact(self._expire, ticket):
-                    error = self._over("blocking_wait()")
+                    error = self._over(what)
             except BaseException as interruption:  # noqa: BLE001  # raised when the mutex is ours again
                 error = interruption
                 self._give(self._give_up, ticket)

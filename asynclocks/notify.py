@@ -8,10 +8,11 @@ whoever is of an older one is let in.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
 from asynclocks._engine.synchronizer import GRANTED, Ticket
@@ -54,6 +55,14 @@ class Notify(PlacingSynchronizer):
 
     kind = "Notify"
     _followed = False  # nobody can say who would notify
+
+    if not TYPE_CHECKING:
+        clear = Absent("a Notify is no flag; asynclocks.Event is one")
+        is_set = Absent("a Notify is no flag; asynclocks.Event is one")
+        notify = Absent("use notify_one()")
+        notify_all = Absent("use notify_waiters()")
+        set = Absent("use notify_one() or notify_waiters(); asynclocks.Event is a flag that can be set")
+        wait = Absent("use `await notify.notified()`")
 
     def __init__(self) -> None:
         super().__init__()

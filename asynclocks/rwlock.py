@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from operator import index
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
 
+from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.places import PlacingSynchronizer
@@ -99,6 +100,15 @@ class RwLock(ReadWriteState[T]):
         self._writing = {}
         self._nothing = self._fill_in(Ticket(), None, None)
 
+    if not TYPE_CHECKING:
+        acquire = Absent("use read() or write()")
+        lock = Absent("use read() or write()")
+        reader = Absent("use read(); asynclocks.drop_in.aiorwlock.RWLock has this spelling")
+        reader_lock = Absent("use read(); asynclocks.drop_in.aiorwlock.RWLock has this spelling")
+        writer = Absent("use write(); asynclocks.drop_in.aiorwlock.RWLock has this spelling")
+        writer_lock = Absent("use write(); asynclocks.drop_in.aiorwlock.RWLock has this spelling")
+        release = Absent("the guard that read() or write() returned releases")
+
     def read(self, timeout: float | None = None) -> Acquisition[ReadGuard[T]]:
         """Wait until it may be read beside others, at most `timeout` seconds.
 
@@ -167,6 +177,10 @@ class RwLock(ReadWriteState[T]):
         """
         with self.try_write() as guard:
             return guard.value
+
+    def locked(self) -> bool:
+        """Is it held by anybody, to read or to write?"""
+        return bool(self._writing or self._upgradable or self._reading)
 
     def statistics(self) -> RwLockStatistics:
         """Who holds it, and how many wait for what."""

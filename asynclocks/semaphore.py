@@ -2,19 +2,21 @@
 
 Free permits are tokens in a list, to be taken and given back one at a time without the internal lock
 (`_engine.free_mutex` says why that leaves nobody asleep), and a number beside it, inside the lock, for all that is
-larger.
+larger. The number is negative while permits are still to be taken away as they come back (`Semaphore.resize`): then
+nobody takes a token, and tokens that come back are first added to that number.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from operator import index
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
 import attrs
 
 from asynclocks import backends
+from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, Guard, warn_dropped
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
@@ -30,6 +32,7 @@ MOST_TOKENS = 64  # of a new semaphore; more appear as permits come back
 class SemaphoreStatistics:
     """A Semaphore at one moment."""
 
+    total: int
     available: int
     waiting: int
     closed: bool
@@ -61,8 +64,9 @@ class Permit(Guard):
         Raises:
             GuardReleasedError: it let go already.
         """
-        self._check_live()
-        self._live = False
+        semaphore = self._semaphore
+        if not semaphore._give(semaphore._destroy, self):
+            self._refuse()
 
     @uninterrupted
     def split(self, permits: int) -> Permit:
@@ -188,7 +192,7 @@ class Semaphore(QueuedSynchronizer):
     1
     """
 
-    __slots__ = ("_closed", "_entered", "_entrant", "_free", "_tokens")
+    __slots__ = ("_closed", "_entered", "_entrant", "_free", "_tokens", "_total")
 
     kind = "Semaphore"
     _followed = False  # nobody can say which holder would end a wait
@@ -196,6 +200,8 @@ class Semaphore(QueuedSynchronizer):
     def __init__(self, permits: int, *, name: str | None = None) -> None:
         permits = _checked(permits, "Semaphore()")
         super().__init__(name)
+        # Whenever the internal lock is free: `_total` is the number of all tokens, `_free`, and what is held.
+        self._total = permits
         self._tokens = [TOKEN] * min(permits, MOST_TOKENS)
         self._free = permits - len(self._tokens)
         self._closed = False
@@ -204,6 +210,14 @@ class Semaphore(QueuedSynchronizer):
         self._entered: dict[int, Permit] = {}
         self._entrant: Any = None  # the last one: as a permit's
 
+    if not TYPE_CHECKING:
+        acquire_nowait = Absent("use try_acquire()")
+        release = Absent(
+            "the permit that acquire() returned releases; keep it, or use `async with semaphore:`. "
+            "Code that calls acquire() and release() of a semaphore takes one of asynclocks.drop_in"
+        )
+        value = Absent("use available_permits, or total_permits")
+
     @uninterrupted
     async def __aenter__(self) -> Permit:
         try:
@@ -211,7 +225,7 @@ class Semaphore(QueuedSynchronizer):
             if task is not None and self._tokens:
                 self._tokens.pop()
                 key = id(task)
-                if self._head is None and key not in self._entered and not self._closed:
+                if self._head is None and key not in self._entered and self._free >= 0 and not self._closed:
                     permit = Permit()
                     permit._semaphore = self
                     permit._count = 1
@@ -256,13 +270,16 @@ class Semaphore(QueuedSynchronizer):
     def acquire(self, permits: int = 1, timeout: float | None = None) -> Acquisition[Permit]:
         """Wait for `permits` permits, first come, first served, at most `timeout` seconds. Zero permits never wait.
 
+        More than there are in all is no error, for there may be more later (`add_permits`, `resize`); the repr says so.
+
         Raises:
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             ClosedError: the semaphore is closed, now or while waiting.
             ValueError: `permits` is negative.
         """
         permits = _checked(permits, "acquire()")
-        return Acquisition(self, f"acquire({permits})", partial(self._acquire_loose, permits, deadline_of(timeout)))
+        what = f"acquire({permits})" if permits <= self._total else f"acquire({permits}), more than all {self._total},"
+        return Acquisition(self, what, partial(self._acquire_loose, permits, deadline_of(timeout)))
 
     @uninterrupted
     def try_acquire(self, permits: int = 1) -> Permit:
@@ -294,14 +311,36 @@ class Semaphore(QueuedSynchronizer):
     @property
     def available_permits(self) -> int:
         """How many could be taken now: 0 while anyone waits."""
-        return 0 if self._head is not None else self._free + len(self._tokens)
+        return 0 if self._head is not None else max(0, self._free + len(self._tokens))
+
+    @property
+    def total_permits(self) -> int:
+        """How many there are, free or held: what it was made with, plus those added, less those forgotten.
+
+        After `resize` it is what was asked for, though more may be held until they come back.
+        """
+        return self._total
+
+    def resize(self, permits: int) -> None:
+        """Set how many permits there are in all.
+
+        More are there at once. Fewer as permits come back: free ones go first, and then each permit that is given back,
+        before anybody in line gets one. So everybody in line waits until no more than `permits` are held.
+
+        Raises:
+            ValueError: `permits` is negative.
+        """
+        self._give(self._resize, _checked(permits, "resize()"))
 
     def add_permits(self, permits: int) -> None:
         """Create permits. Raises ValueError if negative."""
         self._give(self._add, _checked(permits, "add_permits()"))
 
     def forget_permits(self, permits: int) -> int:
-        """Destroy free permits; how many really were: nothing while anyone waits. Raises ValueError if negative."""
+        """Destroy free permits; how many really were: nothing while anyone waits. Raises ValueError if negative.
+
+        See `resize` for those that are held now.
+        """
         return self._transact(self._forget, _checked(permits, "forget_permits()"))
 
     def close(self) -> None:
@@ -318,8 +357,8 @@ class Semaphore(QueuedSynchronizer):
         return self.available_permits == 0
 
     def statistics(self) -> SemaphoreStatistics:
-        """What is available, and how many wait."""
-        return SemaphoreStatistics(self.available_permits, self._waiting, self._closed)
+        """How many permits there are, how many of them are available, and how many wait."""
+        return SemaphoreStatistics(self._total, self.available_permits, self._waiting, self._closed)
 
     @uninterrupted
     async def _acquire_loose(self, permits: int, deadline: Deadline | None) -> Permit:
@@ -363,14 +402,26 @@ class Semaphore(QueuedSynchronizer):
     # Changes, inside the internal lock.
     def _add(self, permits: int) -> None:
         self._free += permits
+        self._total += permits
 
     def _forget(self, permits: int) -> int:
         if self._head is not None:
             return 0
         self._free += self._call_in_tokens()
-        gone = min(permits, self._free)
-        self._free -= gone
+        gone = min(permits, max(0, self._free))
+        self._add(-gone)
         return gone
+
+    def _resize(self, permits: int) -> None:
+        self._free += self._call_in_tokens()
+        self._add(permits - self._total)
+
+    def _destroy(self, permit: Permit) -> bool:
+        if not permit._live:
+            return False
+        permit._live = False
+        self._total -= permit._count
+        return True
 
     def _call_in_tokens(self) -> int:
         count = 0
@@ -406,7 +457,7 @@ class Semaphore(QueuedSynchronizer):
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
         if self._take_token():
-            if self._head is None and not self._closed:
+            if self._head is None and self._free >= 0 and not self._closed:
                 try:
                     if backend.checkpoints:
                         await backend.cancel_shielded_checkpoint()
@@ -425,7 +476,7 @@ class Semaphore(QueuedSynchronizer):
         lock = self._lock
         if lock.acquire(False):
             ticket = self._head
-            if ticket is not None and ticket.request == 1 and not self._busy:
+            if ticket is not None and ticket.request == 1 and self._free >= 0 and not self._busy:
                 self._busy = True
                 ticket.state = GRANTED
                 self._unlink(ticket)
@@ -490,5 +541,9 @@ class Semaphore(QueuedSynchronizer):
     def _describe(self) -> str:
         if self._closed:
             return "closed"
-        waiting = f", {self._waiting} waiting" if self._waiting else ""
-        return f"{self.available_permits} available{waiting}"
+        available = f"{self.available_permits} of {self._total} available"
+        head = self._head
+        if head is None:
+            return available
+        too_much = f", the first for {head.request}: more than there are" if head.request > self._total else ""
+        return f"{available}, {self._waiting} waiting{too_much}"

@@ -883,3 +883,13 @@ async def test_reprs_of_blocks_name_the_guard() -> None:
         await crowd.add("r1")
         assert repr(lock) == "<RwLock 'config' written, 1 waiting>"
         await crowd.dissolve()
+
+
+def test_a_lock_says_whether_anybody_holds_it() -> None:
+    """In any mode."""
+    lock = RwLock()
+    assert not lock.locked()
+    for take in (lock.try_read, lock.try_write, lock.try_upgradable_read):
+        with take():
+            assert lock.locked()
+        assert not lock.locked()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 import anyio
@@ -49,6 +49,7 @@ def test_all_permits_are_available_at_first(permits: int) -> None:
         lambda semaphore: semaphore.blocking_acquire(-1),
         lambda semaphore: semaphore.add_permits(-1),
         lambda semaphore: semaphore.forget_permits(-1),
+        lambda semaphore: semaphore.resize(-1),
     ],
 )
 def test_negative_counts_are_refused(call: Callable[[Semaphore], object]) -> None:
@@ -87,7 +88,7 @@ async def test_as_many_as_there_are_permits_are_inside() -> None:
         for number in range(20):
             tasks.start_soon(work, number)
     assert most == 3
-    assert semaphore.statistics() == SemaphoreStatistics(available=3, waiting=0, closed=False)
+    assert semaphore.statistics() == SemaphoreStatistics(total=3, available=3, waiting=0, closed=False)
 
 
 async def test_waiters_are_served_in_order_of_arrival() -> None:
@@ -108,7 +109,7 @@ async def test_one_permit_that_comes_back_wakes_one() -> None:
         assert line.log == ["a", "b"]
         await line.let_go("b")
         assert line.log == ["a", "b", "c"]
-        assert semaphore.statistics() == SemaphoreStatistics(available=0, waiting=2, closed=False)
+        assert semaphore.statistics() == SemaphoreStatistics(total=2, available=0, waiting=2, closed=False)
         await line.let_go(*"acde")
 
 
@@ -341,7 +342,7 @@ async def test_close_wakes_every_waiter_with_closed_error() -> None:
         assert line.log == ["a"]
         for name in ("large", "b"):
             assert isinstance(line[name].exception, ClosedError)
-        assert semaphore.statistics() == SemaphoreStatistics(available=0, waiting=0, closed=True)
+        assert semaphore.statistics() == SemaphoreStatistics(total=1, available=0, waiting=0, closed=True)
         await line.let_go("a")
     assert semaphore.available_permits == 1
 
@@ -409,7 +410,7 @@ def test_try_acquire_needs_no_loop_and_says_what_to_do() -> None:
     """The error tells what is free, and the way out."""
     semaphore = Semaphore(2, name="pool")
     permit = semaphore.try_acquire(2)
-    with pytest.raises(TryAcquireError, match=r"Semaphore 'pool'.*0 available.*wait") as caught:
+    with pytest.raises(TryAcquireError, match=r"Semaphore 'pool'.*0 of 2 available.*wait") as caught:
         semaphore.try_acquire(1)
     assert isinstance(caught.value, WouldBlock)
     permit.release()
@@ -737,12 +738,12 @@ async def test_every_block_kind_releases_when_it_raises() -> None:
 async def test_repr_tells_name_permits_and_waiters() -> None:
     """What a person wants to know when the program hangs."""
     semaphore = Semaphore(2, name="pool")
-    assert repr(semaphore) == "<Semaphore 'pool' 2 available>"
+    assert repr(semaphore) == "<Semaphore 'pool' 2 of 2 available>"
     async with anyio.create_task_group() as tasks:
         line = Line(tasks, semaphore.acquire)
         await line.join("a", enter=partial(semaphore.acquire, 2))
         await line.join("b")
-        assert repr(semaphore) == "<Semaphore 'pool' 0 available, 1 waiting>"
+        assert repr(semaphore) == "<Semaphore 'pool' 0 of 2 available, 1 waiting>"
         await line.let_go("a", "b")
     semaphore.close()
     assert repr(semaphore) == "<Semaphore 'pool' closed>"
@@ -769,3 +770,134 @@ def test_semaphores_and_permits_refuse_to_be_copied(copier: Callable[[object], o
     with semaphore.try_acquire() as permit, pytest.raises(TypeError, match="Semaphore 'pool'"):
         copier(permit)
     assert semaphore.available_permits == 1
+
+
+# --- how many there are in all
+
+
+async def test_the_total_counts_free_and_held_permits() -> None:
+    """What was added counts, what was forgotten does not."""
+    semaphore = Semaphore(3)
+    async with semaphore, semaphore.acquire(2):
+        assert semaphore.total_permits == 3
+        semaphore.add_permits(70)
+        assert semaphore.total_permits == 73
+        assert semaphore.forget_permits(100) == 70
+        assert semaphore.total_permits == 3
+    permit = semaphore.try_acquire(2)
+    permit.split(1).forget()
+    assert semaphore.total_permits == 2
+    permit.release()
+    with pytest.raises(GuardReleasedError):
+        permit.forget()
+    assert semaphore.statistics() == SemaphoreStatistics(total=2, available=2, waiting=0, closed=False)
+
+
+@pytest.mark.parametrize("permits", [0, 1, 5, 100])
+def test_resize_changes_free_permits_at_once(permits: int) -> None:
+    """Nothing is held, so nothing is to come back."""
+    semaphore = Semaphore(5)
+    semaphore.resize(permits)
+    assert (semaphore.total_permits, semaphore.available_permits) == (permits, permits)
+    with pytest.raises(TryAcquireError):
+        semaphore.try_acquire(permits + 1)
+    semaphore.resize(5)
+    assert (semaphore.total_permits, semaphore.available_permits) == (5, 5)
+
+
+async def test_a_larger_semaphore_serves_its_line_at_once() -> None:
+    """As many as fit now."""
+    semaphore = Semaphore(1)
+    async with anyio.create_task_group() as tasks:
+        line = Line(tasks, semaphore.acquire)
+        await line.join("a", "b", "c", "d")
+        semaphore.resize(3)
+        await settle()
+        assert sorted(line.log) == ["a", "b", "c"]  # trio shuffles whose step is next
+        line.may_leave("a", "b", "c", "d")
+    assert semaphore.available_permits == 3
+
+
+@pytest.mark.parametrize("enter", [lambda semaphore: semaphore, Semaphore.acquire], ids=["block", "acquire"])
+async def test_a_smaller_semaphore_takes_what_comes_back_before_it_serves_the_line(
+    enter: Callable[[Semaphore], AbstractAsyncContextManager[object]],
+) -> None:
+    """Nobody in line gets in until no more than the new total are held.
+
+    a, b, c hold; d, e wait; resize(1); a, b leave: nobody gets in; c leaves: d gets in, alone
+    """
+    semaphore = Semaphore(3)
+    async with anyio.create_task_group() as tasks:
+        line = Line(tasks, partial(enter, semaphore))
+        await line.join("a", "b", "c", "d", "e")
+        semaphore.resize(1)
+        assert semaphore.total_permits == 1
+        await line.let_go("a", "b")
+        assert line.log == ["a", "b", "c"]
+        await line.let_go("c")
+        assert line.log == ["a", "b", "c", "d"]
+        await line.let_go("d")
+        assert line.log == ["a", "b", "c", "d", "e"]
+        line.may_leave("e")
+    assert semaphore.statistics() == SemaphoreStatistics(total=1, available=1, waiting=0, closed=False)
+
+
+@pytest.mark.parametrize("enter", [lambda semaphore: semaphore, Semaphore.acquire], ids=["block", "acquire"])
+async def test_a_newcomer_does_not_take_a_permit_that_is_to_be_taken_away(
+    enter: Callable[[Semaphore], AbstractAsyncContextManager[object]],
+) -> None:
+    """Nobody waits when it comes back, and still it is not for whoever comes next.
+
+    a, b hold; resize(1); a leaves; c comes: it waits for b
+    """
+    semaphore = Semaphore(2)
+    async with anyio.create_task_group() as tasks:
+        line = Line(tasks, partial(enter, semaphore))
+        await line.join("a", "b")
+        semaphore.resize(1)
+        await line.let_go("a")
+        assert semaphore.available_permits == 0
+        await line.join("c")
+        assert line.log == ["a", "b"]
+        with pytest.raises(TryAcquireError):
+            semaphore.try_acquire()
+        await line.let_go("b")
+        assert line.log == ["a", "b", "c"]
+        line.may_leave("c")
+    assert semaphore.available_permits == 1
+
+
+async def test_a_semaphore_that_shrank_can_grow_before_all_has_come_back() -> None:
+    """What was still to be taken away is not, then."""
+    semaphore = Semaphore(4)
+    permits = [semaphore.try_acquire() for _ in range(4)]
+    semaphore.resize(1)
+    assert semaphore.forget_permits(1) == 0
+    semaphore.resize(3)
+    assert semaphore.available_permits == 0
+    permits.pop().release()
+    assert semaphore.available_permits == 0
+    permits.pop().forget()
+    assert semaphore.total_permits == 2
+    semaphore.add_permits(1)
+    assert semaphore.available_permits == 1
+    for permit in permits:
+        permit.release()
+    assert (semaphore.total_permits, semaphore.available_permits) == (3, 3)
+
+
+async def test_asking_for_more_than_all_waits_and_says_so() -> None:
+    """It is no error: there may be more later."""
+    semaphore = Semaphore(2, name="pool")
+    acquisition = semaphore.acquire(3)
+    assert repr(acquisition) == "<acquire(3), more than all 2, of Semaphore 'pool'>"
+    assert repr(semaphore) == "<Semaphore 'pool' 2 of 2 available>"
+    async with anyio.create_task_group() as tasks:
+        line = Line(tasks, lambda: acquisition)
+        await line.join("a")
+        assert repr(semaphore) == "<Semaphore 'pool' 0 of 2 available, 1 waiting, the first for 3: more than there are>"
+        semaphore.resize(3)
+        await settle()
+        assert line.log == ["a"]
+        line.may_leave("a")
+    assert repr(semaphore) == "<Semaphore 'pool' 3 of 3 available>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -343,6 +344,73 @@ def test_a_thread_cannot_wait_with_a_guard_that_let_go() -> None:
         condvar.blocking_wait(guard, 0)
     with Mutex().blocking_lock() as other, pytest.raises(ValueError, match="belongs to"):
         condvar.blocking_wait(other, 0)
+
+
+# --- Condvar.blocking_wait_while
+
+
+def test_a_thread_waits_as_long_as_its_condition_holds(threads: ThreadPoolExecutor) -> None:
+    """A notification after which the condition still holds does not end the wait."""
+    mutex, condvar = Mutex(0), Condvar()
+
+    def wait() -> int:
+        with mutex.blocking_lock() as guard:
+            condvar.blocking_wait_while(guard, lambda value: value < 2)
+            return guard.value
+
+    waiter = threads.submit(wait)
+    for _ in range(2):
+        wait_until(lambda: condvar.statistics().waiting == 1)
+        with mutex.blocking_lock() as guard:
+            guard.value += 1
+            condvar.notify_all()
+    assert waiter.result(WAIT) == 2
+
+
+def test_a_condition_that_does_not_hold_is_not_waited_for() -> None:
+    """Whatever the timeout."""
+    mutex, condvar = Mutex(0), Condvar()
+    with mutex.blocking_lock() as guard:
+        for timeout in (None, 1, 0, -1):
+            condvar.blocking_wait_while(guard, lambda value: value > 0, timeout)
+
+
+# thread: waits at most 0.2 s
+#         notified, the condition still holds: waits again       main: notifies every 5 ms
+#         its time is over: TimeoutError, holds
+def test_a_timeout_of_a_thread_counts_over_all_rounds(threads: ThreadPoolExecutor) -> None:
+    """However often it is notified."""
+    mutex, condvar = Mutex(0), Condvar()
+
+    def wait() -> int:
+        with mutex.blocking_lock() as guard:
+            with pytest.raises(TimeoutError, match=r"blocking_wait_while\(\) of"):
+                condvar.blocking_wait_while(guard, lambda value: value >= 0, timeout=0.2)
+            assert not guard.released
+            return guard.value
+
+    waiter = threads.submit(wait)
+    deadline = time.monotonic() + WAIT
+    while not waiter.done():
+        assert time.monotonic() < deadline
+        with mutex.blocking_lock() as guard:
+            guard.value += 1
+            condvar.notify_all()
+        time.sleep(0.005)
+    assert waiter.result(WAIT) > 2
+
+
+@pytest.mark.parametrize("loop", RUNNERS)
+def test_blocking_wait_while_is_refused_where_a_loop_runs(loop: str) -> None:
+    """Though there is nothing to wait for."""
+    mutex, condvar = Mutex(0), Condvar()
+
+    async def main() -> None:
+        async with mutex as guard:
+            with pytest.raises(RuntimeError, match="would block"):
+                condvar.blocking_wait_while(guard, lambda value: value > 0)
+
+    RUNNERS[loop](main)
 
 
 TASKS = 4  # in a loop

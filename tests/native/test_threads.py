@@ -26,9 +26,10 @@ from asynclocks import (
     MutexStatistics,
     Permit,
     Semaphore,
+    SemaphoreStatistics,
     TryLockError,
 )
-from tests.native.threaded import CrowdedLock, wait_until
+from tests.native.threaded import WAIT, CrowdedLock, results, wait_until
 
 
 @pytest.fixture
@@ -1314,3 +1315,46 @@ def test_a_warning_turned_into_an_error_releases_all_the_same(capsys: pytest.Cap
         sys.unraisablehook = hook
     assert seen == [ResourceWarning]
     assert not mutex.locked()
+
+
+@pytest.mark.usefixtures("switching")
+def test_no_more_than_the_new_total_are_inside_once_a_semaphore_has_shrunk(threads: ThreadPoolExecutor) -> None:
+    """However many loops and threads come and go, by permits that come back with and without the internal lock."""
+    semaphore = Semaphore(4)
+    inside: list[None] = []
+    most, over = [0], threading.Event()
+
+    def note() -> None:
+        inside.append(None)
+        most.append(len(inside))
+
+    def visit() -> None:
+        while not over.is_set():
+            with semaphore.blocking_acquire(timeout=WAIT):
+                note()
+                inside.pop()
+
+    async def visit_as_a_task() -> None:
+        while not over.is_set():
+            async with semaphore:
+                note()
+                await asyncio.sleep(0)
+                inside.pop()
+
+    async def visit_as_tasks() -> None:
+        await asyncio.gather(*(visit_as_a_task() for _ in range(3)))
+
+    visitors = [threads.submit(visit) for _ in range(2)]
+    visitors += [threads.submit(asyncio.run, visit_as_tasks()) for _ in range(2)]
+    try:
+        for permits in (1, 4, 2, 3, 1, 2):
+            semaphore.resize(permits)
+            with semaphore.blocking_acquire(permits, timeout=WAIT):  # so nobody is left inside from before
+                assert not inside
+                most[:] = [0]
+            time.sleep(0.02)
+            assert max(most[:]) <= permits
+    finally:
+        over.set()
+        results(visitors)
+    assert semaphore.statistics() == SemaphoreStatistics(total=2, available=2, waiting=0, closed=False)

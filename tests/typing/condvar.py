@@ -25,6 +25,8 @@ def a_condvar_serves_threads() -> None:
     with Mutex(0).blocking_lock() as guard:
         assert_type(condvar.blocking_wait(guard), None)
         assert_type(condvar.blocking_wait(guard, timeout=0.5), None)
+        assert_type(condvar.blocking_wait_while(guard, lambda value: value < 1, timeout=0.5), None)
+        condvar.blocking_wait_while(guard, str.isdigit)  # pyright: ignore[reportArgumentType]
     assert_type(condvar.notify_one(), bool)
     assert_type(condvar.notify_all(), int)
     assert_type(condvar.statistics(), CondvarStatistics)

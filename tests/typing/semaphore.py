@@ -24,5 +24,9 @@ def a_semaphore_has_no_release() -> None:
     semaphore = Semaphore(1)
     semaphore.release()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     assert_type(semaphore.forget_permits(1), int)
+    assert_type(semaphore.total_permits, int)
+    semaphore.total_permits = 2  # pyright: ignore[reportAttributeAccessIssue]
+    assert_type(semaphore.resize(2), None)
     assert_type(semaphore.statistics(), SemaphoreStatistics)
+    assert_type(semaphore.statistics().total, int)
     Semaphore()  # pyright: ignore[reportCallIssue]
