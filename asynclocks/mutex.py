@@ -11,7 +11,7 @@ import attrs
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
 from asynclocks._engine.guards import Acquisition, Guard, LooseGuard
-from asynclocks._engine.synchronizer import WITHDRAWN, Ticket, being_closed, weakly
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, being_closed, weakly
 from asynclocks.backends import is_gone, native, running, running_task, task_name, whose_turn
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
@@ -78,6 +78,15 @@ class MutexGuard(Guard, Generic[T]):
         """
         return MappedGuard(project(self.value), self._made_over())
 
+    def leave_held(self) -> None:
+        """Let go of the guard, not of the mutex: `Mutex.release` gives it back, as what `Mutex.acquire` took.
+
+        Raises:
+            GuardReleasedError: it let go already.
+        """
+        if not self._mutex._transact(self._mutex._leave_held, self):
+            self._refuse()
+
     def _made_over(self) -> MutexGuard[T]:
         """Another guard that holds in this one's place."""
         other: MutexGuard[T] | None = self._mutex._transact(self._mutex._pass_to_another, self)
@@ -103,6 +112,7 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     def __init__(self, hold: Ticket) -> None:
         self._hold = hold
         self._mutex = hold.synchronizer
+        hold.request = _RESUMED
 
     @property
     def recovered(self) -> bool:
@@ -286,9 +296,40 @@ class Mutex(FreeMutex, Generic[T]):
         if held is not _SPELLED:
             raise RuntimeError(f"release() of {self}: a guard holds it; release the guard")
 
+    def blocking_acquire(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
+        """`acquire` for plain threads, at most `timeout` seconds; zero or less tries once.
+
+        With `block_loop` also in a thread where an event loop runs, which then stands still until somebody in another
+        thread releases, as it does for ``threading.Lock``: for sections that are short everywhere. No task of that
+        loop may hold the mutex or wait for it then: it could not go on, and nobody would ever.
+
+        Raises:
+            TimeoutError: the time is over; nothing is held.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+        """
+        self._acquire_blocking("blocking_acquire()", None, timeout, anywhere=block_loop)
+        self._held = _SPELLED
+
+    @uninterrupted
+    def take_over(self) -> MutexGuard[T]:
+        """A guard for what `acquire` took: from now on the guard releases, or leaves it to `release` again.
+
+        Raises:
+            RuntimeError: it is free, or a guard holds it.
+        """
+        hold = self._transact(self._take_over, None)
+        if hold is None:
+            raise RuntimeError(f"take_over() of {self!r}: it is not held by what acquire() took")
+        return LooseMutexGuard(hold)
+
     def locked(self) -> bool:
-        """Is it held?"""
+        """Is it held? Also by a waiter who was granted it and has not resumed yet."""
         return not self._free
+
+    def in_use(self) -> bool:
+        """Is it held by somebody who knows? Not by a waiter who was granted it and has not resumed yet."""
+        held = self._held
+        return held is not None and not (isinstance(held, Ticket) and held.request is not _RESUMED)
 
     def statistics(self) -> MutexStatistics:
         """Who holds it, and how many wait."""
@@ -363,6 +404,25 @@ class Mutex(FreeMutex, Generic[T]):
             self._free.append(TOKEN)
         return held
 
+    def _take_over(self, _: None) -> Ticket | None:
+        if self._held is not _SPELLED:
+            return None
+        hold: Ticket = self._fill_in(Ticket(), None, None)
+        hold.state = GRANTED
+        self._held = hold
+        return hold
+
+    def _leave_held(self, guard: MutexGuard[T]) -> bool:
+        if guard.released:
+            return False
+        if isinstance(guard, LooseMutexGuard):
+            guard._hold.state = RELEASED
+            guard._hold.request = None
+        else:
+            self._forgo((guard, self._owner))
+        self._held = _SPELLED
+        return True
+
     def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:
         if self._held is not guard:
             return None
@@ -406,7 +466,7 @@ class Mutex(FreeMutex, Generic[T]):
 
     def _resume(self, guard: MutexGuard[T], hold: Ticket) -> None:
         """The guard holds again, by what was granted after a Condvar's wait."""
-        hold.request = None
+        hold.request = _RESUMED
         if guard.__class__ is MutexGuard:
             self._held = guard
         else:
@@ -465,4 +525,5 @@ def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | N
 
 
 _SPELLED = object()  # who holds what `acquire` took
+_RESUMED = object()  # what the ticket of a granted guard asks for: nothing any more, its waiter has resumed
 _TAKEN = object()  # who holds a free mutex just taken, before its guard is there

@@ -290,11 +290,7 @@ class Semaphore(QueuedSynchronizer):
             ClosedError: the semaphore is closed.
             ValueError: `permits` is negative.
         """
-        permits = _checked(permits, "try_acquire()")
-        ticket = self._acquire_now(permits)
-        if ticket is None:
-            raise TryAcquireError(f"{self!r} has not {permits} free now; wait with acquire(), or try later")
-        return self._permit_of(ticket)
+        return self._permit_of(self._take_now(_checked(permits, "try_acquire()")))
 
     def blocking_acquire(self, permits: int = 1, timeout: float | None = None) -> Permit:
         """Park this thread until it has `permits` permits, at most `timeout` seconds; zero or less tries once.
@@ -307,6 +303,58 @@ class Semaphore(QueuedSynchronizer):
         """
         permits = _checked(permits, "blocking_acquire()")
         return self._permit_of(self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout))
+
+    @uninterrupted
+    async def take(self) -> bool:
+        """Wait for one permit as ``asyncio.Semaphore`` spells it, without a Permit; `give` gives it back. Always True.
+
+        Raises:
+            ClosedError: the semaphore is closed, now or while waiting.
+        """
+        try:
+            task = backends.hint()
+            if task is not None and self._tokens:
+                self._tokens.pop()
+                if self._head is None and self._free >= 0 and not self._closed:
+                    return True
+                self._put_back()
+        except IndexError:  # somebody was quicker
+            pass
+        except RuntimeError:  # not asyncio
+            task = None
+        self._check_open(await self._acquire(1, tracked=False, task=task))  # type: ignore[possibly-undefined]
+        return True
+
+    def try_take(self) -> None:
+        """`take` without waiting, from any thread.
+
+        Raises:
+            TryAcquireError: there is none, or somebody queues.
+            ClosedError: the semaphore is closed.
+        """
+        self._check_open(self._take_now(1))
+
+    def blocking_take(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
+        """`take` for plain threads, at most `timeout` seconds; zero or less tries once.
+
+        With `block_loop` also in a thread where an event loop runs: see `Mutex.blocking_acquire`.
+
+        Raises:
+            TimeoutError: the time is over; nothing is held.
+            ClosedError: the semaphore is closed, now or while waiting.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+        """
+        self._check_open(self._acquire_blocking("blocking_take()", 1, timeout, anywhere=block_loop))
+
+    @uninterrupted
+    def give(self) -> None:
+        """Give back what `take` took, from any task or thread. Nobody counts: see that it was taken."""
+        if self._head is not None:
+            self._hand_over()
+            return
+        self._tokens.append(TOKEN)
+        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for Semaphore.__aexit__
+            self._hand_on()
 
     @property
     def available_permits(self) -> int:
@@ -363,6 +411,12 @@ class Semaphore(QueuedSynchronizer):
     @uninterrupted
     async def _acquire_loose(self, permits: int, deadline: Deadline | None) -> Permit:
         return self._permit_of(await self._acquire(permits, tracked=False, deadline=deadline))
+
+    def _take_now(self, permits: int) -> Ticket:
+        ticket: Ticket | None = self._acquire_now(permits)
+        if ticket is None:
+            raise TryAcquireError(f"{self!r} has not {permits} free now; wait with acquire(), or try later")
+        return ticket
 
     def _permit_of(self, ticket: Ticket) -> Permit:
         self._check_open(ticket)

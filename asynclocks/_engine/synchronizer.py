@@ -441,14 +441,14 @@ class QueuedSynchronizer:
         except Reentered:
             return None
 
-    def _acquire_blocking(self, what: str, request: Any, timeout: float | None) -> Any:
-        """`_acquire` for plain threads.
+    def _acquire_blocking(self, what: str, request: Any, timeout: float | None, *, anywhere: bool = False) -> Any:
+        """`_acquire` for plain threads, or `anywhere`: then it blocks the loop that runs in this thread.
 
         Raises:
             TimeoutError: it was not admitted in time; nothing is held.
             RuntimeError: a loop runs in this thread.
         """
-        parker = blocking_parker(f"{what} of {self}")
+        parker = blocking_parker(f"{what} of {self}", anywhere=anywhere)
         ticket = self._fill_in(parker, request, None)
         deadline = math.inf if timeout is None else monotonic() + timeout
         admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)

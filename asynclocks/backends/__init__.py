@@ -289,8 +289,8 @@ def whose_turn() -> tuple[LoopBackend, Any]:
     return running() if task is None else (native, task)
 
 
-def blocking_parker(what: str) -> Any:
-    """What `what`, a ``blocking_*`` call, parks this thread on.
+def blocking_parker(what: str, *, anywhere: bool = False) -> Any:
+    """What `what`, a ``blocking_*`` call, parks this thread on; `anywhere` also where it blocks a loop.
 
     Raises:
         RuntimeError: an event loop runs in this thread and would be blocked.
@@ -302,7 +302,7 @@ def blocking_parker(what: str) -> Any:
             backend: Any = native
             return backend.blocking_parker()
         raise RuntimeError(f"{what} needs stack switching (pyodide.ffi.can_run_sync()) in Pyodide; await instead")
-    loop = _loop_of_this_thread()
+    loop = None if anywhere else _loop_of_this_thread()
     if loop is not None:
         raise RuntimeError(f"{what} would block the running {loop} loop; await instead, or call it in another thread")
     return ThreadParker()
