@@ -146,8 +146,14 @@ class Condvar(QueuedSynchronizer):
         deadline = None if timeout is None else monotonic() + timeout
         self._check(guard)
         blocking_parker(f"{what} of {self}")  # refused where a loop runs, also if there is nothing to wait for
+        late: TimeoutError | None = None
         while no_coroutine(condition(guard.value), f"{what}: condition"):
-            self._wait_blocking(what, guard, deadline)
+            if late is not None:
+                raise late
+            try:
+                self._wait_blocking(what, guard, deadline)
+            except TimeoutError as error:  # the condition may have come true without a notification
+                late = error
 
     def _wait_blocking(self, what: str, guard: MutexGuard[T], deadline: float | None) -> None:
         mutex = self._check(guard)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 
 from asynclocks import backends
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
 
 
@@ -60,10 +61,11 @@ class Event(QueuedSynchronizer):
         """Is the flag set?"""
         return self._flag
 
-    async def wait(self) -> None:
-        """Wait until the flag is set. If it is set already, this does not wait.
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait until the flag is set, at most `timeout` seconds. If it is set already, this does not wait.
 
         Raises:
+            TimeoutError: the flag was not set in time (zero or less looks once).
             UnsupportedLoopError: no supported loop runs here.
         """
         if self._flag:
@@ -72,7 +74,7 @@ class Event(QueuedSynchronizer):
                     return
             except RuntimeError:  # not asyncio
                 pass
-        await self._acquire(self._generation, tracked=False)
+        await self._acquire(self._generation, tracked=False, deadline=deadline_of(timeout))
 
     def blocking_wait(self, timeout: float | None = None) -> None:
         """Park this thread until the flag is set, at most `timeout` seconds; zero or less looks once.

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asynclocks import Barrier, ConcurrentMap, Condvar, DeadlockError, Mutex, Notify, OnceCell, RwLock, Semaphore
+from asynclocks import Barrier, ConcurrentMap, Condvar, DeadlockError, Event, Mutex, Notify, OnceCell, RwLock, Semaphore
 from tests.conformance.line import Cancel, both_cancels
 from tests.support import Running, on_trio, settle, spawn
 
@@ -96,6 +96,15 @@ def empty_cell() -> Held:
     return held
 
 
+def unset_event() -> Held:
+    event = Event()
+    held = Held()
+    held.wait = event.wait
+    held.let_go = event.set
+    held.waiting = lambda: event.statistics().waiting
+    return held
+
+
 def notification(*, enabled: bool) -> Held:
     notify = Notify()
 
@@ -121,6 +130,7 @@ WAYS: dict[str, Callable[[], Held]] = {
     **{f"ConcurrentMap.{way}": partial(held_key, way) for way in ("entry", "ref")},
     "ConcurrentMap.get_or_insert_with": vacant_key,
     "OnceCell.wait": empty_cell,
+    "Event.wait": unset_event,
     "Notify.notified": partial(notification, enabled=False),
     "Notify.notified, enabled": partial(notification, enabled=True),
 }
