@@ -61,15 +61,30 @@ def test_two_inside_are_a_fault() -> None:
 
 
 def test_a_writer_beside_a_reader_is_a_fault() -> None:
-    """Both the reader and the writer notice."""
+    """The writer reports all who read."""
     stress = Stress(seed=0)
     inside, one, two = Shared(stress, "rwlock"), Worker(stress, "one"), Worker(stress, "two")
     with inside.reading(one), inside.reading(two):
         assert not stress.faults
         with inside.writing(two):
             inside.nobody_reads()
-    assert "<two in rwlock, writing> beside [<one reading>, <two reading>]" in stress.faults[0]
+    assert "<two in rwlock, writing> beside [<one reading rwlock>, <two reading rwlock>]" in stress.faults[0]
     assert len(stress.faults) == 1
+
+
+def test_only_a_loose_guard_may_go_before_the_block_of_an_abandoned_task() -> None:
+    """The collector may finalize such a guard first; a block's own guard never lets others in before the block ends."""
+    stress = Stress(seed=0)
+    alone, gone, other = Exclusive(stress, "mutex"), Worker(stress, "gone"), Worker(stress, "other")
+    gone.is_gone = True
+    guard = Mutex().try_lock()
+    with alone(gone, guard), alone(other):
+        pass
+    assert not stress.faults
+    guard.release()
+    with alone(gone), alone(other):
+        pass
+    assert "<other in mutex> came in beside <gone in mutex>" in stress.faults[0]
 
 
 def test_a_lost_update_is_a_fault() -> None:
