@@ -13,6 +13,9 @@ from tests.native.workers import Body, LoopWorker, ThreadWorker, Workload
 from tests.native.workloads import BRIEF, timeout_of
 
 
+MADE, TAKEN = "made", "taken"  # what is counted, for each workload
+
+
 class Made:
     """A value that an initializer made."""
 
@@ -28,10 +31,29 @@ class FailedError(Exception):
     """What an initializer raises now and then."""
 
 
+async def make(me: LoopWorker, of: Workload, alone: Exclusive, body: Body) -> Made:
+    """The initializer on a loop."""
+    with alone(me):
+        await body()
+        return made(me, of)
+
+
+def make_blocking(me: ThreadWorker, of: Workload, alone: Exclusive, body: Callable[[], None]) -> Made:
+    """The initializer in a plain thread."""
+    with alone(me):
+        body()
+        return made(me, of)
+
+
+def made(me: Worker, of: Workload) -> Made:
+    if me.chance(0.1):
+        raise FailedError
+    me.counts[of, MADE] += 1
+    return Made()
+
+
 class OnceCellWorkload(Workload):
     """A cell that is filled once each time it was emptied, by one initializer at a time."""
-
-    MADE, TAKEN = object(), object()  # what is counted
 
     def __init__(self, stress: Stress, name: str = "once") -> None:
         super().__init__(stress, name)
@@ -45,7 +67,7 @@ class OnceCellWorkload(Workload):
         with suppress(FailedError):
             way = me.random.randrange(10)
             if way < 8:
-                check_made(self.stress, await self.cell.get_or_init(partial(self.make, me, body)))
+                check_made(self.stress, await self.cell.get_or_init(partial(make, me, self, self.alone, body)))
             elif way == 8:
                 async with me.limit(BRIEF):  # nobody promises to fill it
                     check_made(self.stress, await self.cell.wait())
@@ -54,50 +76,34 @@ class OnceCellWorkload(Workload):
         if me.chance(0.5):
             self.take(me)
 
-    async def make(self, me: LoopWorker, body: Body) -> Made:
-        with self.alone(me):
-            await body()
-            if me.chance(0.1):
-                raise FailedError
-            me.counts[self.MADE] += 1
-            return Made()
-
     def blocking_within(self, me: ThreadWorker, body: Callable[[], None]) -> None:
         with suppress(FailedError, TimeoutError):
             if me.chance(0.9):
-                make = partial(self.make_blocking, me, body)
-                check_made(self.stress, self.cell.blocking_get_or_init(make, timeout_of(me)))
+                init = partial(make_blocking, me, self, self.alone, body)
+                check_made(self.stress, self.cell.blocking_get_or_init(init, timeout_of(me)))
             else:
                 self.set(me)
         if me.chance(0.5):
             self.take(me)
 
-    def make_blocking(self, me: ThreadWorker, body: Callable[[], None]) -> Made:
-        with self.alone(me):
-            body()
-            if me.chance(0.1):
-                raise FailedError
-            me.counts[self.MADE] += 1
-            return Made()
-
     def set(self, me: Worker) -> None:
         with suppress(SetError):
             self.cell.set(Made())
-            me.counts[self.MADE] += 1
+            me.counts[self, MADE] += 1
 
     def take(self, me: Worker) -> None:
         try:
             value = self.cell.take()
         except LookupError:
             return
-        me.counts[self.TAKEN] += 1
+        me.counts[self, TAKEN] += 1
         value.take(me, self.stress)
 
     def check_at_the_end(self) -> None:
         statistics = self.cell.statistics()
         assert not statistics.initializing
         assert not statistics.waiting
-        left = self.stress.total(self.MADE) - self.stress.total(self.TAKEN)
+        left = self.stress.total((self, MADE)) - self.stress.total((self, TAKEN))
         assert left == statistics.initialized
 
 
@@ -260,7 +266,6 @@ class FlightsWorkload(Workload):
     """Keys that one run of an ``init`` fills for all who ask, and that are removed again."""
 
     KEYS = ("left", "right")
-    MADE, TAKEN = object(), object()
 
     def __init__(self, stress: Stress, name: str = "flights") -> None:
         super().__init__(stress, name)
@@ -273,34 +278,18 @@ class FlightsWorkload(Workload):
     async def within(self, me: LoopWorker, body: Body) -> None:
         key = me.random.choice(self.KEYS)
         with suppress(FailedError):
-            value = await self.map.get_or_insert_with(key, partial(self.make, me, body, key))
+            value = await self.map.get_or_insert_with(key, partial(make, me, self, self.alone[key], body))
             check_made(self.stress, value)
         if me.chance(0.5):
             self.remove(me, key)
 
-    async def make(self, me: LoopWorker, body: Body, key: str) -> Made:
-        with self.alone[key](me):
-            await body()
-            if me.chance(0.1):
-                raise FailedError
-            me.counts[self.MADE] += 1
-            return Made()
-
     def blocking_within(self, me: ThreadWorker, body: Callable[[], None]) -> None:
         key = me.random.choice(self.KEYS)
-        make = partial(self.make_blocking, me, body, key)
+        init = partial(make_blocking, me, self, self.alone[key], body)
         with suppress(FailedError, TimeoutError):
-            check_made(self.stress, self.map.blocking_get_or_insert_with(key, make, timeout_of(me)))
+            check_made(self.stress, self.map.blocking_get_or_insert_with(key, init, timeout_of(me)))
         if me.chance(0.5):
             self.remove(me, key)
-
-    def make_blocking(self, me: ThreadWorker, body: Callable[[], None], key: str) -> Made:
-        with self.alone[key](me):
-            body()
-            if me.chance(0.1):
-                raise FailedError
-            me.counts[self.MADE] += 1
-            return Made()
 
     def remove(self, me: Worker, key: str) -> None:
         try:
@@ -308,10 +297,10 @@ class FlightsWorkload(Workload):
         except KeyLockedError:
             return
         if value is not None:
-            me.counts[self.TAKEN] += 1
+            me.counts[self, TAKEN] += 1
             value.take(me, self.stress)
 
     def check_at_the_end(self) -> None:
         assert self.map.statistics().locked_keys == 0
         assert self.map.statistics().waiting == 0
-        assert self.stress.total(self.MADE) - self.stress.total(self.TAKEN) == len(self.map)
+        assert self.stress.total((self, MADE)) - self.stress.total((self, TAKEN)) == len(self.map)
