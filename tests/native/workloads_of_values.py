@@ -12,7 +12,6 @@ from tests.native.stress import Exclusive, Shared, Stress, Worker
 from tests.native.workers import Body, LoopWorker, ThreadWorker, Workload
 from tests.native.workloads import BRIEF, timeout_of
 
-
 MADE, TAKEN = "made", "taken"  # what is counted, for each workload
 
 
