@@ -514,14 +514,15 @@ def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | N
     """To which of the blocks with these owners does an exit belong that runs in `task`? None: it cannot be told.
 
     The blocks from `early` on let go early. An exit that closes a coroutine is perhaps run by the collector, in the
-    middle of any task's step. Then a block whose task is gone comes first. Else the running task's own comes
-    first, and after that one that let go early and whose task is gone.
+    middle of any task's step. Then a block whose task is gone comes first: of several, one that let go early, for that
+    leaves the others as they are until their own exits. Else the running task's own comes first, and after that one
+    that let go early and whose task is gone.
     """
     own = next((number for number, owner in enumerate(owners) if task is not None and owner() is task), None)
     if own is not None and not closing:
         return own
-    first = 0 if closing else early
-    return next((number for number in range(first, len(owners)) if is_gone(owners[number])), own)
+    candidates = [*range(early, len(owners)), *(range(early) if closing else ())]
+    return next((number for number in candidates if is_gone(owners[number])), own)
 
 
 _SPELLED = object()  # who holds what `acquire` took

@@ -262,6 +262,10 @@ class RwLock(ReadWriteState[T]):
         ticket.state = RELEASED
         return True
 
+    def _release_dropped(self, ticket: Ticket) -> None:
+        if not self._is_upgrading(ticket):  # else the upgrade is being closed as well, and then gives it back
+            self._release(ticket)
+
     def _owners(self, ticket: Ticket) -> list[Any]:
         # Holders only. Whoever stands before us waits for the same ones, and will be found among them when its
         # turn has come; following the line instead would make each arrival look at the whole of it.
@@ -309,9 +313,12 @@ class RwLock(ReadWriteState[T]):
         if upgrade.hold.state is not GRANTED:
             raise GuardReleasedError(f"the upgradable guard of {self} let go already; acquire again")
 
-    def _check_no_upgrade(self, hold: Ticket) -> None:
+    def _is_upgrading(self, hold: Ticket) -> bool:
         head = self._head
-        if head is not None and type(head.request) is Upgrade and head.request.hold is hold:
+        return head is not None and type(head.request) is Upgrade and head.request.hold is hold
+
+    def _check_no_upgrade(self, hold: Ticket) -> None:
+        if self._is_upgrading(hold):
             raise RuntimeError(f"an upgrade of this guard of {self} waits: cancel it first, or use what it gives")
 
     def _count(self, _: None) -> RwLockStatistics:

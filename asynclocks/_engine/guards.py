@@ -135,7 +135,7 @@ class LooseGuard(Guard):
         hold = getattr(self, "_hold", None)  # its constructor may have failed
         if hold is not None and hold.state is State.GRANTED:
             synchronizer = hold.synchronizer
-            synchronizer._give_from_finalizer(synchronizer._release, hold)
+            synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
             warn_dropped(self)
 
 

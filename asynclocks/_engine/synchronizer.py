@@ -307,6 +307,10 @@ class QueuedSynchronizer:
         self._retract(ticket)
         return True
 
+    def _release_dropped(self, ticket: Ticket) -> None:
+        """Give back what a guard held that was dropped. It must not raise: whoever is inside the lock performs it."""
+        self._release(ticket)
+
     def _make_over(self, old: Ticket) -> Ticket | None:
         """A new ticket that holds what the old one held. None: that held nothing any more."""
         if old.state is not GRANTED:

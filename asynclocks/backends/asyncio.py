@@ -91,7 +91,8 @@ class AsyncioParker(Ticket):
             over = True
             self.rouse()
 
-        timer = _get_running_loop().call_at(end, expire)  # type: ignore[union-attr]
+        loop: Any = _get_running_loop()
+        timer = loop.call_later(max(0.0, end - loop.time()), expire)  # not call_at: Pyodide's refuses what is past
         try:
             await self.park()
         finally:

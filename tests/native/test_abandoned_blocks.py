@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, Condvar, Mutex, OnceCell, RwLock, Semaphore
+from asynclocks import ConcurrentMap, Condvar, Mutex, OnceCell, RwLock, Semaphore, UpgradableReadGuard
 from asynclocks.backends.asyncio import AsyncioBackend
 from tests.native.abandoned import leave_pending, passes, pending, with_loop
+from tests.native.striking import Striking
 from tests.native.threaded import WAIT
 from tests.support import collect, no_collector
 
@@ -270,6 +273,35 @@ def test_abandoned_readers_leave_the_others_their_guards(abandoning: None) -> No
         guard.release()
 
 
+# closed loop: an upgrade waits, its guard was made before its task
+# thread: inside the lock
+#         the guard is collected, and then the upgrade's coroutine: both in the middle of the thread's work
+#         goes on, and the lock is free
+def test_an_abandoned_upgrade_raises_in_nobody_else_s_work(abandoning: None) -> None:
+    """At whatever instruction the collector comes."""
+
+    async def upgrade(guard: UpgradableReadGuard[None]) -> None:
+        await guard.upgrade()
+
+    step, left = 0, 0
+    while left <= 0:
+        step += 1
+        lock: RwLock[None] = RwLock()
+        reading = lock.try_read()
+        with no_collector(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            leave_pending(partial(upgrade, lock.try_upgradable_read()))
+            striking = Striking(step, collect)
+            with striking:
+                lock.statistics()
+            collect()
+        left = striking.left
+        assert not lock.statistics().upgradable
+        reading.release()
+        lock.try_write().release()
+    assert step > 10
+
+
 def test_an_abandoned_writer_that_let_go_early_leaves_the_next_one_its_guard(abandoning: None) -> None:
     lock = RwLock(0)
 
@@ -337,6 +369,37 @@ def test_an_abandoned_wait_for_a_notification_leaves_the_mutex_s_holder_alone(ab
     with no_collector():
         leave_pending(wait)
     asyncio.run(main())
+    assert mutex._early is None
+
+
+# closed loop: A let go early, its block never left; B in its block
+# A's coroutine is collected first
+#                                                           B's block ends with the mutex held
+@every_block
+def test_an_abandoned_block_that_let_go_early_leaves_another_abandoned_one_its_mutex(
+    block: Block, abandoning: None
+) -> None:
+    """Both tasks are gone, and the exit does not say whose it is."""
+    mutex = Mutex()
+    held: list[bool] = []
+
+    async def release_early() -> None:
+        async with block(mutex) as guard:
+            guard.release()
+            await asyncio.sleep(60)
+
+    async def hold() -> None:
+        async with block(mutex):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                held.append(mutex.locked())
+
+    with no_collector():
+        leave_pending(release_early, hold)
+    collect()
+    assert held == [True]
+    assert not mutex.locked()
     assert mutex._early is None
 
 

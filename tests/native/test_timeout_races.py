@@ -24,9 +24,9 @@ class Timers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._due: list[Callable[[], None]] = []
-        monkeypatch.setattr(type(asyncio.get_running_loop()), "call_at", self._call_at, raising=False)
+        monkeypatch.setattr(type(asyncio.get_running_loop()), "call_later", self._call_later, raising=False)
 
-    def _call_at(self, _: float, callback: Callable[[], None], *__: Any, context: Any = None) -> Timers:
+    def _call_later(self, _: float, callback: Callable[[], None], *__: Any, context: Any = None) -> Timers:
         self._due.append(callback)
         return self
 
