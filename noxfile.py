@@ -14,8 +14,10 @@ from pathlib import Path
 import nox
 
 HERE = Path(__file__).parent
-# 3.14 runs inside Pyodide. A session that names no Python runs on the one that nox runs on.
-PYTHONS = ["3.11", "3.12", "3.13"]
+# A session that names no Python runs on the one that nox runs on.
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
+WORKFLOWS = [str(file.relative_to(HERE)) for file in sorted(HERE.glob(".github/workflows/*.yml"))]
+WITHOUT_GIL = ["3.13t", "3.14t", "3.15t"]
 MEASURED = PYTHONS[-1]  # in full; measuring doubles the time, and what the others do differently is in the seam only
 # A newer one that nox runs on is tried as well: where it is the only one, a run that skips the others tested nothing.
 TRIED = [*PYTHONS, *{f"{sys.version_info.major}.{sys.version_info.minor}"}.difference(PYTHONS)]
@@ -25,6 +27,13 @@ nox.options.download_python = "never"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "pyodide", "browser", "workerd", "coverage", "lint", "types", "docs", "examples"]
+
+
+def offer_installed() -> None:
+    """Let those be found that `tools/pythons` installed, after what is on PATH."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    installed = os.environ.get("ASYNCLOCKS_PYTHONS") or Path(caches, "asynclocks", "pythons")
+    os.environ["PATH"] += f"{os.pathsep}{Path(installed, 'bin')}"
 
 
 def offer_pyenv() -> None:
@@ -38,13 +47,19 @@ def offer_pyenv() -> None:
     os.environ["PYENV_VERSION"] = ":".join([*chosen, *latest])
 
 
+offer_installed()
 if shutil.which("pyenv"):
     offer_pyenv()
 
 
 def install(session: nox.Session, requirements: str, *, library: str = ".[trio]") -> None:
-    """Install the library as it stands here, and what `requirements/` pins for this session."""
+    """Install the library as it stands here, and what `requirements/` pins for this session.
+
+    NEWEST="trio anyio" lifts the pins of these two.
+    """
     session.install("-q", "-r", f"requirements/{requirements}.txt", "-e", library)
+    if newest := os.environ.get("NEWEST", "").split():
+        session.install("-q", "--upgrade", *newest)
 
 
 @nox.session(python=TRIED)
@@ -52,7 +67,8 @@ def tests(session: nox.Session) -> None:
     """Run every test but the slow ones on every native loop, on all cores, and measure for `coverage`."""
     install(session, "test")
     cover = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all that ran together
-    measured = {"COVERAGE_FILE": f".coverage.py{session.python}"}
+    # By a trace function on every Python, so that a test may look away: see `switching` in tests/native.
+    measured = {"COVERAGE_FILE": f".coverage.py{session.python}", "COVERAGE_CORE": "ctrace"}
     options = ["--durations=10", "--numprocesses=auto", "--dist=loadfile", *session.posargs]
     if session.python == MEASURED:
         session.run("pytest", *cover, *options, env=measured)
@@ -110,17 +126,39 @@ def slow(session: nox.Session) -> None:
     session.run("pytest", "-m", "slow", "-o", "faulthandler_timeout=1800", *session.posargs)
 
 
+@nox.session(python=[version for version in WITHOUT_GIL if shutil.which(f"python{version}")] or False)
+def freethreaded(session: nox.Session) -> None:
+    """Run the tests without a GIL, then those that only real parallelism makes hard, a minute each."""
+    if not session.python:
+        session.error("no CPython without a GIL is here; `tools/pythons 3.13t` builds one in ten minutes")
+    off = {"PYTHON_GIL": "0"}  # an extension that does not say it can do without would turn it on
+    pytest = ["pytest", "-p", "tools.without_gil"]
+    folders = ["tests/seam", "tests/conformance", "tests/native"]
+    if session.python == "3.13t":
+        install(session, "test-3.13t")
+        folders.append("--ignore=tests/native/test_github_example.py")  # it signs with cryptography
+    else:
+        install(session, "test")
+    if session.posargs:
+        session.run(*pytest, *session.posargs, env=off)
+    else:
+        session.run(*pytest, "--numprocesses=auto", "--dist=loadfile", *folders, env=off)
+        session.run(*pytest, "-m", "freethreaded", "-o", "faulthandler_timeout=1800", *folders, env=off)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check with Ruff, the import contracts and towncrier."""
+    """Check with Ruff, the import contracts and towncrier; the hosted workflows by their schema and with zizmor."""
     install(session, "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
     session.run("towncrier", "build", "--draft", "--version", "next")
+    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *WORKFLOWS)
+    session.run("zizmor", "--offline", "--quiet", "--min-severity=medium", *WORKFLOWS)
 
 
-@nox.session(python=PYTHONS[-1])  # the one that pyodide-py has types for
+@nox.session(python="3.13")  # the one that pyodide-py has types for
 def types(session: nox.Session) -> None:
     """Check with mypy strict for each Python, pyright strict on `tests/typing`; no public name goes without a type."""
     install(session, "types")

@@ -20,7 +20,7 @@ from filelock import FileLock
 REPO = Path(__file__).resolve().parents[2]
 HOST = REPO / "requirements" / "pyodide.txt"
 INSIDE = REPO / "requirements" / "pyodide-inside.txt"
-PACKAGE = {"private": True, "dependencies": {"pyodide": "314.0.7"}}
+PACKAGE = {"private": True, "dependencies": {"pyodide": os.environ.get("PYODIDE_VERSION") or "314.0.7"}}
 MORE = {"playwright-core": "1.65.1", "workerd": "1.20261117.1"}  # from npm as well, for those who ask
 PYTHON = "3.14"  # Pyodide's
 # What of the repository the tests and the benchmarks read.
