@@ -460,6 +460,7 @@ async def test_a_loop_callback_may_try() -> None:
     assert untouched(mutex)
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal can be sent to a thread")
 @pytest.mark.loops("asyncio", "asyncio-eager")
 async def test_a_signal_handler_may_release_while_the_loop_sleeps() -> None:
     """Python's own handler runs inside the selector's wait: the loop must be woken for the waiter."""

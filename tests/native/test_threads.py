@@ -231,6 +231,7 @@ def test_blocking_calls_work_in_the_worker_threads_of_a_loop() -> None:
     assert mutex.into_inner() == 4
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal can be sent to a thread")
 def test_a_blocked_thread_that_is_interrupted_leaves_the_line(ctrl_c: None) -> None:
     """KeyboardInterrupt while parked: nothing is held, nobody is in line."""
     mutex = Mutex()
