@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import concurrent_map, cost, events, mutex, once, recipes, rwlock, semaphore
+from benchmarks.workloads import concurrent_map, cost, events, mutex, once, recipes, rwlock, semaphore, spellings
 
 TABLE: list[Workload] = [
     *mutex.WORKLOADS,
@@ -12,6 +12,7 @@ TABLE: list[Workload] = [
     *once.WORKLOADS,
     *events.WORKLOADS,
     *concurrent_map.WORKLOADS,
+    *spellings.WORKLOADS,
     *recipes.WORKLOADS,
     *cost.WORKLOADS,
 ]
