@@ -196,7 +196,7 @@ class UpgradableReadGuard(_RwGuard[T]):
         hold = self._hold
         lock: ReadWriteState[T] = hold.synchronizer
         try:
-            upgraded = await lock._acquire(Upgrade(hold), deadline=deadline)
+            upgraded = await lock._acquire(Upgrade(hold), tracked=hold.owner is not None, deadline=deadline)
         except GeneratorExit:
             if is_finalized(self):  # collected together, the guard first, which held nothing then: what it has back
                 lock._give_from_finalizer(lock._release, hold)

@@ -94,6 +94,9 @@ class MutexGuard(Guard, Generic[T]):
             self._refuse()
         return other
 
+    def _disown(self) -> None:
+        self._mutex._transact(self._mutex._disown, self)
+
     def _let_go(self) -> bool:
         return self._mutex._let_go_early(self)
 
@@ -117,6 +120,9 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     @property
     def recovered(self) -> bool:
         return super(MutexGuard, self).recovered  # the ticket tells
+
+    def _disown(self) -> None:
+        MutexGuard._disown(self)
 
     @property
     def value(self) -> T:
@@ -163,6 +169,9 @@ class MappedGuard(Guard, Generic[T]):
         """Narrow it further. Consumes this guard; if `project` raises, it stays held."""
         part = project(self.value)
         return MappedGuard(part, self._whole._made_over())  # type: ignore[attr-defined]
+
+    def _disown(self) -> None:
+        self._whole._disown()
 
     def _let_go(self) -> bool:
         return self._whole._let_go()
@@ -387,12 +396,16 @@ class Mutex(FreeMutex, Generic[T]):
         self._held = new
 
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
+        # Anybody may release what `acquire` took.
+        return () if self._held is _SPELLED else self._takers(ticket)
+
+    def _takers(self, ticket: Ticket) -> Iterable[Any]:
         held = self._held  # before the owner: see `free_mutex`
         owner = self._owner
         return () if held is None or owner is None else (owner,)
 
     def _owning_task(self) -> Any:
-        for owner in self._owners(cast(Ticket, None)):
+        for owner in self._takers(cast(Ticket, None)):
             return owner()
         return None
 
@@ -410,7 +423,12 @@ class Mutex(FreeMutex, Generic[T]):
         hold: Ticket = self._fill_in(Ticket(), None, None)
         hold.state = GRANTED
         self._held = hold
+        self._owner = None
         return hold
+
+    def _disown(self, guard: MutexGuard[T]) -> None:
+        if not guard.released:
+            self._owner = Disowned(self._owner)
 
     def _leave_held(self, guard: MutexGuard[T]) -> bool:
         if guard.released:
@@ -510,6 +528,18 @@ def _nobody() -> None:
     """In place of a weak reference to an owner."""
 
 
+class Disowned:
+    """In place of a weak reference to an owner who said that somebody else releases; the exit is still theirs."""
+
+    __slots__ = ("entrant",)
+
+    def __init__(self, owner: Any) -> None:
+        self.entrant: Any = owner.entrant if isinstance(owner, Disowned) else owner or _nobody
+
+    def __call__(self) -> None:
+        """Nobody owns it."""
+
+
 def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | None:
     """To which of the blocks with these owners does an exit belong that runs in `task`? None: it cannot be told.
 
@@ -518,6 +548,7 @@ def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | N
     leaves the others as they are until their own exits. Else the running task's own comes first, and after that one
     that let go early and whose task is gone.
     """
+    owners = [owner.entrant if isinstance(owner, Disowned) else owner for owner in owners]
     own = next((number for number, owner in enumerate(owners) if task is not None and owner() is task), None)
     if own is not None and not closing:
         return own

@@ -114,6 +114,9 @@ class Permit(Guard):
         if not self._live:
             self._refuse()
 
+    def _disown(self) -> None:
+        """Nothing: nobody is taken for its owner (see `Semaphore._followed`)."""
+
     def _let_go(self) -> bool:
         semaphore = self._semaphore
         return semaphore._give(semaphore._take_back, self)

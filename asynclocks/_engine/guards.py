@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -33,6 +33,20 @@ class Guard:
         if not self._let_go():
             self._refuse()
 
+    def disown(self) -> Self:
+        """Say that somebody else will release it: a callback, another task or thread. Returns this guard.
+
+        From now on nobody is taken for its owner, so waiting for its lock never raises DeadlockError. What it is turned
+        into has no owner either.
+
+        Raises:
+            GuardReleasedError: it let go already.
+        """
+        if self.released:
+            self._refuse()
+        self._disown()
+        return self
+
     @property
     def released(self) -> bool:
         """Has it let go, or was it turned into another guard?"""
@@ -61,6 +75,10 @@ class Guard:
             return False
         unawaited.discard(lock)
         return True
+
+    def _disown(self) -> None:
+        """Have no owner from now on."""
+        raise NotImplementedError
 
     def _let_go(self) -> bool:
         """Release; False where there is nothing to release."""
@@ -106,6 +124,9 @@ class LooseGuard(Guard):
     @property
     def released(self) -> bool:
         return self._hold.state is not State.GRANTED
+
+    def _disown(self) -> None:
+        self._hold.owner = None
 
     def _let_go(self) -> bool:
         return give_back(self._hold)
@@ -159,21 +180,43 @@ def _public_name(guard: Guard) -> str:
     return type(guard).__name__.removeprefix("Loose")
 
 
-class Acquisition(Awaitable[T_co], AbstractAsyncContextManager[T_co], Generic[T_co]):
+def _not_begun() -> Any:
+    """Its frame stands for that of an acquisition that has not begun."""
+    yield
+
+
+_NOT_BEGUN = _not_begun()
+
+
+def _as_of_a_coroutine(name: str, of_a_new_one: Any) -> property:
+    """An attribute of the coroutine that an acquisition drives."""
+
+    def get(acquisition: Acquisition[Any]) -> Any:
+        driven = getattr(acquisition, "_driven", None)
+        if driven is not None:
+            return getattr(driven, name)
+        return None if name == "cr_frame" and not acquisition._is_unused() else of_a_new_one
+
+    return property(get)
+
+
+class Acquisition(Coroutine[Any, Any, T_co], AbstractAsyncContextManager[T_co], Generic[T_co]):
     """What ``lock()``, ``read()``, ``acquire()``, … return: await it or enter it, once.
 
     ``guard = await m.lock()``: you release the guard.
     ``async with m.lock() as guard: …`` and ``with await m.lock() as guard: …``: released on exit.
 
-    The place in the queue is taken when it is awaited or entered. It is awaitable but no coroutine:
-    ``asyncio.wait_for``, ``gather`` and ``ensure_future`` take it. Dropped without either, it warns
-    RuntimeWarning, as a coroutine does.
+    The place in the queue is taken when it is awaited or entered. It is a coroutine (`collections.abc.Coroutine`):
+    ``asyncio.wait_for``, ``gather``, ``create_task`` and a task group's ``create_task`` take it. Dropped unused, it
+    warns RuntimeWarning, as a coroutine does.
 
     Raises:
         RuntimeError: it was awaited or entered before.
     """
 
-    __slots__ = ("__weakref__", "_guard", "_of", "_take", "_what")
+    __slots__ = ("__weakref__", "_driven", "_guard", "_of", "_take", "_what")
+
+    _driven: Coroutine[Any, Any, T_co]  # once it is driven as a coroutine, by a task of its own
 
     def __init__(self, of: object, what: str, take: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._of = of
@@ -188,6 +231,41 @@ class Acquisition(Awaitable[T_co], AbstractAsyncContextManager[T_co], Generic[T_
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         return self._begin().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Run it to where it waits next, as a coroutine's ``send`` does."""
+        return self._drive().send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        """Raise an exception where it waits, as a coroutine's ``throw`` does."""
+        return self._drive().throw(*exception)
+
+    def close(self) -> None:
+        """End it where it waits. One that was not used warns no more."""
+        if hasattr(self, "_driven") or self._is_unused():
+            self._drive().close()
+
+    def _drive(self) -> Coroutine[Any, Any, T_co]:
+        try:
+            return self._driven
+        except AttributeError:
+            self._driven = driven = self._begin()
+            return driven
+
+    def _is_unused(self) -> bool:
+        return self._take is not None
+
+    # What asyncio, anyio, trio and debuggers look for in a coroutine.
+    @property
+    def __name__(self) -> str:
+        return self._what.removesuffix("()")
+
+    cr_await = _as_of_a_coroutine("cr_await", None)
+    cr_code = _as_of_a_coroutine("cr_code", None)
+    cr_frame = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame)
+    cr_origin = _as_of_a_coroutine("cr_origin", None)
+    cr_running = _as_of_a_coroutine("cr_running", False)
+    cr_suspended = _as_of_a_coroutine("cr_suspended", False)
 
     async def __aenter__(self) -> T_co:
         self._guard = guard = await self._begin()

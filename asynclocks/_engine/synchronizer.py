@@ -84,6 +84,10 @@ class QueuedSynchronizer:
         """Whom this waiting ticket waits for, as weak references to tasks. Asked of those that are `_followed`."""
         raise NotImplementedError
 
+    def _takers(self, ticket: Ticket) -> Iterable[Any]:
+        """`_owners`, and those that are not followed for deadlocks but known."""
+        return self._owners(ticket)
+
     # The one door.
     @uninterrupted
     def _transact(self, change: Callable[[A], R], argument: A) -> R:

@@ -170,6 +170,13 @@ class Entry(Guard, Generic[K, V]):
             flight.end(Outcome(committed))  # those who wait for a value here have it
         give_back(hold)
 
+    def _disown(self) -> None:
+        self._map._inside(self._leave_to_others)
+
+    def _leave_to_others(self) -> None:
+        if self._hold is not None:
+            self._hold.owner = None
+
     def _let_go(self) -> bool:
         return self._finish(commit=True)
 
@@ -238,6 +245,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
 
     __slots__ = ("_deadline", "_hold", "_key", "_map", "_owner", "_staged")
 
+    _what = "entry()"
     _deadline: Deadline | None
     _owner: Any  # as a ticket's, while it has none
 
@@ -245,11 +253,18 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         # As a KeyLock's.
         return (self._owner,)
 
+    def _leave_to_others(self) -> None:
+        self._owner = _nobody
+        super()._leave_to_others()
+
     def _use(self) -> None:
         """Once only."""
         if self._staged is not UNUSED:
             raise RuntimeError(f"{self!r} was awaited or entered already; ask the map for a new one")
         self._staged = GONE
+
+    def _is_unused(self) -> bool:
+        return self._staged is UNUSED
 
     def _begin(self) -> Coroutine[Any, Any, Entry[K, V]]:
         self._use()
@@ -340,8 +355,12 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         super()._refuse()
 
     def __repr__(self) -> str:
-        return f"<entry() of {self._of()}>" if self._staged is UNUSED else super().__repr__()
+        return f"<{self._what} of {self._of()}>" if self._staged is UNUSED else super().__repr__()
 
     def __del__(self) -> None:
         if getattr(self, "_staged", GONE) is UNUSED:  # Ctrl-C may come before `entry()` is through
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+
+
+def _nobody() -> None:
+    """In place of a weak reference to an owner."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import pickle
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -141,14 +142,50 @@ async def test_one_that_was_used_is_dropped_in_silence(ask: Ask) -> None:
 
 
 @every_acquisition
-async def test_it_is_awaitable_but_no_coroutine(ask: Ask) -> None:
+async def test_it_is_a_coroutine(ask: Ask) -> None:
     """And an asynchronous context manager."""
     acquisition, _ = ask()
     assert inspect.isawaitable(acquisition)
-    assert isinstance(acquisition, Awaitable)
+    assert isinstance(acquisition, Coroutine)
     assert isinstance(acquisition, AbstractAsyncContextManager)
-    assert not inspect.iscoroutine(acquisition)
+    assert asyncio.iscoroutine(acquisition)
     (await acquisition).release()
+
+
+@every_acquisition
+async def test_a_task_group_takes_it_for_a_coroutine_function(ask: Ask) -> None:
+    """`tasks.start_soon(mutex.lock)`, on asyncio and on trio. (Nobody has the guard: give it back yourself.)."""
+    acquisition, held = ask()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: acquisition)
+        with pytest.warns(ResourceWarning, match="dropped unreleased"):
+            await settle()
+    assert not held()
+
+
+@every_acquisition
+async def test_it_tells_how_far_it_is_as_a_coroutine_does(ask: Ask) -> None:
+    """`inspect.getcoroutinestate` and the attributes behind it."""
+    for end in ("close", "throw", "await"):
+        acquisition, held = ask()
+        running: Any = acquisition
+        assert inspect.getcoroutinestate(running) == inspect.CORO_CREATED
+        assert running.cr_await is None
+        assert running.__name__ in {"lock", "lock_owned", "acquire(2)"}
+        if end == "close":
+            acquisition.close()
+        elif end == "throw":
+            with pytest.raises(ZeroDivisionError):
+                acquisition.throw(ZeroDivisionError())
+        else:
+            (await acquisition).release()
+        assert inspect.getcoroutinestate(running) == inspect.CORO_CLOSED
+        acquisition.close()  # has nothing to do any more
+        with pytest.raises(RuntimeError, match="already"):
+            acquisition.send(None)
+        with pytest.raises(RuntimeError, match="already"):
+            await acquisition
+        assert not held()
 
 
 @every_acquisition

@@ -28,23 +28,11 @@ async def by_block(mutex: Mutex[Any]) -> Callable[[], object]:
     return (await mutex.__aenter__()).release
 
 
-async def by_spelling(mutex: Mutex[Any]) -> Callable[[], object]:
-    await mutex.acquire()
-    return mutex.release
-
-
-async def by_spelling_at_once(mutex: Mutex[Any]) -> Callable[[], object]:
-    mutex.acquire_nowait()
-    return mutex.release
-
-
 async def by_map(mutex: Mutex[Any]) -> Callable[[], object]:
     return (await mutex.lock()).map(str).release
 
 
-every_followed_hold = pytest.mark.parametrize(
-    "take", [by_lock, by_try_lock, by_block, by_spelling, by_spelling_at_once, by_map]
-)
+every_followed_hold = pytest.mark.parametrize("take", [by_lock, by_try_lock, by_block, by_map])
 every_wait = pytest.mark.parametrize(
     "wait",
     [

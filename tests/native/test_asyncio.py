@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import signal
 import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ import trio.testing
 
 from asynclocks import (
     ClosedError,
+    ConcurrentMap,
     DeadlockError,
     Mutex,
     OnceCell,
@@ -30,7 +34,7 @@ from asynclocks import (
 )
 from tests.native.abandoned import leave_pending, passes, with_loop
 from tests.native.threaded import CrowdedLock, elsewhere
-from tests.support import collect
+from tests.support import collect, settle
 
 Primitive = Any  # a Mutex or a Semaphore of one permit
 
@@ -363,12 +367,51 @@ async def test_gather_and_ensure_future_take_acquisitions() -> None:
 
 
 @on_asyncio
-async def test_create_task_does_not_take_acquisitions() -> None:
-    """They are no coroutines; the one that was dropped says so."""
-    mutex = Mutex()
-    with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(TypeError):
-        asyncio.create_task(mutex.lock())  # type: ignore[arg-type]  # noqa: RUF006 - there is no task
+async def test_create_task_takes_acquisitions() -> None:
+    """They are coroutines, to task groups and to the task's own repr and stack as well."""
+    mutex = Mutex(name="m")
+    task = asyncio.create_task(mutex.lock())
+    assert task.done() or "coro=<lock()" in repr(task)
+    with await task:
+        assert mutex.locked()
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(mutex.lock_owned())
+            await settle()
+            assert stack_end(waiting).f_code.co_name == "_acquire"
+            waiting.cancel()
     assert untouched(mutex)
+
+
+def stack_end(task: asyncio.Task[Any]) -> FrameType:
+    """The frame that the task's coroutines sleep in."""
+    coroutine: Any = task.get_coro()
+    while inspect.iscoroutine(coroutine.cr_await):
+        coroutine = coroutine.cr_await
+    return coroutine.cr_frame  # type: ignore[no-any-return]
+
+
+@pytest.mark.loops("asyncio", "uvloop")  # an eager task has begun
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Mutex().lock,
+        RwLock().read,
+        RwLock().write,
+        Semaphore(1).acquire,
+        partial(ConcurrentMap({1: 1}).entry, 1),
+        partial(ConcurrentMap({1: 1}).ref, 1),
+    ],
+)
+async def test_an_acquisition_whose_task_is_cancelled_before_it_began_does_not_warn(ask: Callable[[], Any]) -> None:
+    """It was handed over: warnings are errors here."""
+    task = asyncio.ensure_future(ask())
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    if sys.version_info >= (3, 12):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(), 0)
+    collect()
 
 
 @on_asyncio

@@ -137,7 +137,7 @@ def _owners(line: Any) -> list[Any] | None:
     if not line._followed or head is None:
         return None
     try:
-        owners = [owner() for owner in line._owners(head)]
+        owners = [owner() for owner in line._takers(head)]
     except NotImplementedError:
         return None
     return [task for task in owners if task is not None] or None
