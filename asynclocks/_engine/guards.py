@@ -12,6 +12,8 @@ from asynclocks.exceptions import GuardReleasedError
 
 T_co = TypeVar("T_co", covariant=True)
 
+GRANTED = State.GRANTED  # the finalizer asks for it, also when the interpreter exits and every global is None by then
+
 
 class Guard:
     """Base of every guard: who has it holds the lock.
@@ -123,7 +125,7 @@ class LooseGuard(Guard):
 
     @property
     def released(self) -> bool:
-        return self._hold.state is not State.GRANTED
+        return self._hold.state is not GRANTED
 
     def _disown(self) -> None:
         self._hold.owner = None
@@ -154,7 +156,7 @@ class LooseGuard(Guard):
 
     def __del__(self) -> None:
         hold = getattr(self, "_hold", None)  # its constructor may have failed
-        if hold is not None and hold.state is State.GRANTED:
+        if hold is not None and hold.state is GRANTED:
             synchronizer = hold.synchronizer
             synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
             warn_dropped(self)

@@ -98,8 +98,9 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
     replaced = _backends.pop(name, None)
     _engines.pop(name, None)
     if replaced is not None:
-        for kind in [kind for kind, backend in _backend_of_type.items() if backend is replaced[1]]:
-            del _backend_of_type[kind]
+        for kind, backend in _backend_of_type.copy().items():  # others meet their loops for the first time meanwhile
+            if backend is replaced[1]:
+                del _backend_of_type[kind]
     _choose_hint(_no_hint if name == _ASYNCIO else _checked_hint)
 
 

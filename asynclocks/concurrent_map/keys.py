@@ -122,7 +122,7 @@ class KeyLock(QueuedSynchronizer):
 
     def _owners(self, ticket: Ticket | None = None) -> Iterable[Any]:
         holder = self.holder
-        holds = tuple(self.readers) if holder is None else (holder,)
+        holds = list(self.readers) if holder is None else [holder]  # not a tuple: without a GIL that is no one step
         return [hold.owner for hold in holds if hold.owner is not None]
 
     def waiting(self) -> int:

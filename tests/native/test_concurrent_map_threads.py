@@ -168,6 +168,29 @@ def test_synchronous_writes_of_threads_are_atomic(threads: ThreadPoolExecutor, s
     assert set(won) == set(range(200))
 
 
+def test_a_write_is_refused_while_refs_of_the_key_come_and_go(threads: ThreadPoolExecutor, switching: None) -> None:
+    """The refusal looks for the names of all who hold the key, in no lock; 3.13 without a GIL let it fail."""
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+    kept = [m.try_ref("a") for _ in range(300)]
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            m.try_ref("a").release()
+
+    passing = [threads.submit(come_and_go) for _ in range(3)]
+    try:
+        for _ in range(10_000):
+            with pytest.raises(KeyLockedError):
+                m["a"] = 2
+    finally:
+        done.set()
+    results(passing)
+    for ref in kept:
+        ref.release()
+    assert_idle(m)
+
+
 def test_a_callback_that_takes_its_time_holds_up_nobody(threads: ThreadPoolExecutor) -> None:
     m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1, "b": 2})
     inside, go_on = threading.Event(), threading.Event()
