@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, cast, overload
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks.backends import task_name
 from asynclocks.backends.seam import uninterrupted
-from asynclocks.concurrent_map.keys import BACK, MISSING
+from asynclocks.concurrent_map.keys import MISSING
 from asynclocks.concurrent_map.steps import KeyHeld, SteppingDict, set_item
 from asynclocks.exceptions import KeyLockedError
 
@@ -60,7 +60,7 @@ class SharedDict(SteppingDict[K, V]):
                 set_item(self, key, value)
                 return
         finally:
-            token += (_in_map := BACK)
+            token += (_in_map := (None,))
             if self._deferred:
                 self._catch_up()
         raise self._refusal("m[key] = value", key)

@@ -14,7 +14,7 @@ from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.flights import Outcome
-from asynclocks.concurrent_map.keys import BACK, EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
+from asynclocks.concurrent_map.keys import EXCLUSIVE, GONE, MISSING, UNCHANGED, UNUSED, Mark
 from asynclocks.concurrent_map.steps import SteppingDict, set_item
 
 K = TypeVar("K", bound=Hashable)
@@ -301,7 +301,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 try:
                     present = of._held.setdefault(self._key, self)
                 finally:
-                    token += (_in_map := BACK)
+                    token += (_in_map := (None,))
                     if of._deferred:
                         of._catch_up()
             if present is self:
@@ -343,7 +343,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
                 else:
                     del held[key]
         finally:
-            token += (_in_map := BACK)
+            token += (_in_map := (None,))
             if of._deferred:
                 of._catch_up()
         if not usual:

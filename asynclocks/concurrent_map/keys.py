@@ -33,9 +33,6 @@ GONE: Any = Mark()  # of an entry that let go
 UNUSED: Any = Mark()  # of one that was neither awaited nor entered yet
 
 
-BACK: Any = [None]  # a map's token as it is given back, and no mark: see `lock`
-
-
 class KeyTable(Protocol):
     """What a key's line and a flight need of the map."""
 

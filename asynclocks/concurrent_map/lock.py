@@ -25,7 +25,6 @@ from typing import Any, Protocol, TypeVar
 
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends.seam import uninterrupted
-from asynclocks.concurrent_map.keys import BACK
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -74,7 +73,7 @@ class LockedDict(dict[K, V]):
         try:
             return change(*args)
         finally:
-            token += (_in_map := BACK)
+            token += (_in_map := (None,))
             if self._deferred:
                 self._catch_up()
 
@@ -126,7 +125,7 @@ class LockedDict(dict[K, V]):
         try:
             hold = self._drop(item)
         finally:
-            token += (_in_map := BACK)
+            token += (_in_map := (None,))
         if hold is not None:
             hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
         return True
