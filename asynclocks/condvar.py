@@ -69,7 +69,6 @@ class Condvar(QueuedSynchronizer):
         acquire = Absent(NO_LOCK)
         locked = Absent(NO_LOCK)
         release = Absent(NO_LOCK)
-        notify = Absent("use notify_one()")
         wait_for = Absent("use wait_while(guard, condition), which waits as long as the condition holds, not until")
 
     def __init__(self) -> None:
@@ -208,12 +207,18 @@ class Condvar(QueuedSynchronizer):
         except Reentered:
             self._deferred.append((self._notify_all, None))
             return self._waiting
-        if len(notified) > 1:
-            # Each will have the mutex when the one before has given it up: most can do so in one pass of the loop.
-            for ticket in notified:
-                if hasattr(ticket, "rouse"):
-                    ticket.rouse()
-        return len(notified)
+        return _roused(notified) if len(notified) > 1 else len(notified)
+
+    def notify(self, n: int) -> int:
+        """Wake the `n` that have waited longest, in one go; how many there were.
+
+        What a cancelled one of them does not use goes to the next, as by `notify_one`.
+        """
+        try:
+            return _roused(self._transact(self._notify_oldest, n))
+        except Reentered:
+            self._deferred.append((self._notify_oldest, n))
+            return min(n, self._waiting)
 
     def statistics(self) -> CondvarStatistics:
         """How many wait for a notification."""
@@ -304,10 +309,17 @@ class Condvar(QueuedSynchronizer):
         return True
 
     def _notify_all(self, _: None) -> list[Ticket]:
-        notified = []
-        while (ticket := self._head) is not None:
+        return self._move_oldest(self._waiting, None)
+
+    def _notify_oldest(self, n: int) -> list[Ticket]:
+        return self._move_oldest(n, self)
+
+    def _move_oldest(self, n: int, request: Condvar | None) -> list[Ticket]:
+        notified: list[Ticket] = []
+        while len(notified) < n and (ticket := self._head) is not None:
             self._unlink(ticket)
             ticket.synchronizer = self._mutex
+            ticket.request = request
             notified.append(ticket)
         if self._mutex is not None:
             self._mutex._give(self._append_to_mutex, notified)
@@ -368,6 +380,14 @@ class Condvar(QueuedSynchronizer):
 
     def _describe(self) -> str:
         return f"{self._waiting} waiting"
+
+
+def _roused(notified: list[Ticket]) -> int:
+    """How many. Each has the mutex when the one before gives it up: most can do so in one pass of the loop."""
+    for ticket in notified:
+        if hasattr(ticket, "rouse"):
+            ticket.rouse()
+    return len(notified)
 
 
 def _shielded(backend: LoopBackend, ticket: Any) -> Callable[[], Any]:

@@ -351,7 +351,13 @@ class Semaphore(QueuedSynchronizer):
 
     @uninterrupted
     def give(self) -> None:
-        """Give back what `take` took, from any task or thread. Nobody counts: see that it was taken."""
+        """Give back what `take` took, from any task or thread.
+
+        Raises:
+            ValueError: nothing is taken or held, all permits are there.
+        """
+        if self._free + len(self._tokens) >= self._total:
+            raise ValueError(f"give() to {self!r}: nothing is taken; add_permits() makes more")
         if self._head is not None:
             self._hand_over()
             return

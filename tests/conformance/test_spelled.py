@@ -134,6 +134,8 @@ async def test_take_and_give_spare_the_permit() -> None:
         semaphore.try_take()
     semaphore.give()
     semaphore.give()
+    with pytest.raises(ValueError, match=r"give\(\) to <Semaphore .* 2 of 2 available>: nothing is taken"):
+        semaphore.give()
     assert (semaphore.total_permits, semaphore.available_permits) == (2, 2)
 
 
@@ -157,15 +159,18 @@ async def test_what_is_given_goes_to_who_waits_first() -> None:
 @both_cancels
 async def test_a_cancelled_take_passes_on_what_it_was_granted(cancel: Cancel) -> None:
     """To the next; on trio, who was rescheduled has it."""
-    semaphore = Semaphore(0)
+    semaphore = Semaphore(1)
+    await semaphore.take()
     async with anyio.create_task_group() as tasks:
         first, second = await in_turn(tasks, semaphore.take, semaphore.take)
         semaphore.give()
         cancel(first)  # type: ignore[arg-type]
         await settle()
         assert first.done
-        if first.cancelled:
-            assert second.result
+        if not first.cancelled:
+            semaphore.give()
+        await settle()
+        assert second.result
         semaphore.give()
     assert semaphore.statistics().waiting == 0
 

@@ -1,0 +1,309 @@
+"""The locks of ``asyncio``, for tasks of any loop. What differs: docs/drop_in.md.
+
+>>> import asyncio
+>>> from asynclocks.drop_in.asyncio import Lock
+>>> async def main():
+...     lock = Lock()
+...     async with lock:
+...         return lock.locked()
+>>> asyncio.run(main())
+True
+"""
+
+from __future__ import annotations
+
+from asyncio import BrokenBarrierError
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
+from asynclocks.drop_in._common import given, hold_again
+from asynclocks.drop_in._rounds import Rounds
+
+__all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
+
+T = TypeVar("T")
+
+
+class _Described:
+    """The repr of asyncio's: the object's own, and its state in brackets."""
+
+    __slots__ = ("__weakref__",)
+
+    def _state(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{super().__repr__()[1:-1]} [{self._state()}]>"
+
+
+def _with_waiters(state: str, waiting: int) -> str:
+    return f"{state}, waiters:{waiting}" if waiting else state
+
+
+class Lock(_Described):
+    """``asyncio.Lock``. Of a `Mutex` given, another spelling.
+
+    Released, it goes to who waits first, at once; `locked` says True from when that one runs, as the original does.
+    """
+
+    __slots__ = ("_mutex",)
+
+    def __init__(self, mutex: _mutex.Mutex[Any] | None = None) -> None:
+        self._mutex: _mutex.Mutex[Any] = given(mutex, _mutex.Mutex)
+
+    async def acquire(self) -> Literal[True]:
+        """Wait until the lock is unlocked, and lock it. Always True."""
+        await self._mutex.acquire()
+        return True
+
+    def release(self) -> None:
+        """Unlock, from any task.
+
+        Raises:
+            RuntimeError: it is not locked.
+        """
+        try:
+            self._mutex.release()
+        except RuntimeError as error:
+            raise RuntimeError("Lock is not acquired.") from error
+
+    def locked(self) -> bool:
+        """Is it locked, by somebody who has run since?"""
+        return self._mutex.in_use()
+
+    async def __aenter__(self) -> None:
+        await self._mutex.acquire()
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        self.release()
+
+    def _state(self) -> str:
+        return _with_waiters("locked" if self.locked() else "unlocked", self._mutex.statistics().waiting)
+
+
+class Event(_Described):
+    """``asyncio.Event``. Of an `asynclocks.Event` given, another spelling."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: _event.Event | None = None) -> None:
+        self._event = given(event, _event.Event)
+
+    def is_set(self) -> bool:
+        """Is the flag set?"""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Set the flag, and wake whoever waits for it."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Clear the flag."""
+        self._event.clear()
+
+    async def wait(self) -> Literal[True]:
+        """Wait until the flag is set. Always True."""
+        await self._event.wait()
+        return True
+
+    def _state(self) -> str:
+        return _with_waiters("set" if self.is_set() else "unset", self._event.statistics().waiting)
+
+
+class Condition(_Described):
+    """``asyncio.Condition``, over a lock that several may share. Of a `Condvar` given, another spelling."""
+
+    __slots__ = ("_condvar", "_lock")
+
+    def __init__(
+        self, lock: Lock | _mutex.Mutex[Any] | None = None, *, condvar: _condvar.Condvar | None = None
+    ) -> None:
+        if not isinstance(lock, Lock):
+            lock = Lock(lock)
+        self._lock = lock
+        self._condvar = given(condvar, _condvar.Condvar)
+
+    async def acquire(self) -> Literal[True]:
+        """`Lock.acquire`."""
+        return await self._lock.acquire()
+
+    def release(self) -> None:
+        """`Lock.release`."""
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """`Lock.locked`."""
+        return self._lock.locked()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        self._lock.release()
+
+    async def wait(self) -> Literal[True]:
+        """Release the lock, wait for a notification, and hold the lock again, also if cancelled. Always True.
+
+        Raises:
+            RuntimeError: the lock is not held.
+        """
+        self._check_held("wait on")
+        guard = self._lock._mutex.take_over()
+        try:
+            await self._condvar.wait(guard)
+        finally:
+            hold_again(guard)
+        return True
+
+    async def wait_for(self, predicate: Callable[[], T]) -> T:
+        """`wait` until the predicate is true; what it returned."""
+        result = predicate()
+        while not result:
+            await self.wait()
+            result = predicate()
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the `n` that have waited longest.
+
+        Raises:
+            RuntimeError: the lock is not held.
+        """
+        self._check_held("notify on")
+        self._condvar.notify(n)
+
+    def notify_all(self) -> None:
+        """Wake whoever waits.
+
+        Raises:
+            RuntimeError: the lock is not held.
+        """
+        self._check_held("notify on")
+        self._condvar.notify_all()
+
+    def _check_held(self, what: str) -> None:
+        if not self.locked():
+            raise RuntimeError(f"cannot {what} un-acquired lock")
+
+    def _state(self) -> str:
+        return _with_waiters("locked" if self.locked() else "unlocked", self._condvar.statistics().waiting)
+
+
+class Semaphore(_Described):
+    """``asyncio.Semaphore``. Of an `asynclocks.Semaphore` given for the value, another spelling."""
+
+    __slots__ = ("_semaphore",)
+
+    def __init__(self, value: int | _semaphore.Semaphore = 1) -> None:
+        if isinstance(value, int):
+            if value < 0:
+                raise ValueError("Semaphore initial value must be >= 0")
+            value = _semaphore.Semaphore(value)
+        self._semaphore = given(value, _semaphore.Semaphore)
+
+    async def acquire(self) -> Literal[True]:
+        """Wait until the value is more than zero, and take one from it. Always True."""
+        await self._semaphore.take()
+        return True
+
+    def release(self) -> None:
+        """Add one to the value, or let in who waits first."""
+        try:
+            self._semaphore.give()
+        except ValueError:  # more than were there at first, which is no error
+            self._semaphore.add_permits(1)
+
+    def locked(self) -> bool:
+        """Would `acquire` wait?"""
+        return self._semaphore.locked()
+
+    async def __aenter__(self) -> None:
+        await self._semaphore.take()
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        self.release()
+
+    def _state(self) -> str:
+        statistics = self._semaphore.statistics()
+        state = f"unlocked, value:{statistics.available}" if statistics.available else "locked"
+        return _with_waiters(state, statistics.waiting)
+
+
+class BoundedSemaphore(Semaphore):
+    """``asyncio.BoundedSemaphore``: its value never exceeds what it was at first."""
+
+    __slots__ = ()
+
+    def __init__(self, value: int | _semaphore.Semaphore = 1) -> None:
+        super().__init__(value)
+
+    def release(self) -> None:
+        """Add one to the value, or let in who waits first.
+
+        Raises:
+            ValueError: the value is what it was at first already.
+        """
+        try:
+            self._semaphore.give()
+        except ValueError as error:
+            raise ValueError("BoundedSemaphore released too many times") from error
+
+
+class Barrier(_Described):
+    """``asyncio.Barrier``."""
+
+    __slots__ = ("_rounds",)
+
+    def __init__(self, parties: int) -> None:
+        self._rounds = Rounds(parties, BrokenBarrierError)
+
+    async def wait(self) -> int:
+        """Wait until all parties have come; one's number among them, from 0 on.
+
+        Raises:
+            BrokenBarrierError: it was aborted, or reset while this one waited.
+        """
+        rounds = self._rounds
+        while isinstance(arrival := rounds.arrive(), _event.Event):
+            await arrival.wait()
+        if arrival.is_last:
+            arrival.round.over.set()
+        try:
+            await arrival.round.over.wait()
+        finally:
+            rounds.leave(arrival.round)
+        rounds.check(arrival.round)
+        return arrival.number
+
+    async def reset(self) -> None:
+        """Begin anew: whoever waits gets BrokenBarrierError."""
+        self._rounds.reset()
+
+    async def abort(self) -> None:
+        """Break it: whoever waits, and whoever comes until `reset`, gets BrokenBarrierError."""
+        self._rounds.abort()
+
+    @property
+    def parties(self) -> int:
+        """How many make a round."""
+        return self._rounds.parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many have come in the present round."""
+        return self._rounds.waiting
+
+    @property
+    def broken(self) -> bool:
+        """Was it aborted?"""
+        return self._rounds.broken
+
+    async def __aenter__(self) -> int:
+        return await self.wait()
+
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None: ...
+
+    def _state(self) -> str:
+        state = self._rounds.state
+        return state if self.broken else f"{state}, waiters:{self.n_waiting}/{self.parties}"
