@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
+from inspect import CORO_CLOSED, CORO_CREATED
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from asynclocks._engine.ticket import RecoveredTicket, State, Ticket, unawaited
@@ -190,14 +191,14 @@ def _not_begun() -> Any:
 _NOT_BEGUN = _not_begun()
 
 
-def _as_of_a_coroutine(name: str, of_a_new_one: Any) -> property:
-    """An attribute of the coroutine that an acquisition drives."""
+def _as_of_a_coroutine(name: str, new: Any, used: Any) -> property:
+    """An attribute of the coroutine that an acquisition drives; what it is of a new acquisition, and of a used one."""
 
     def get(acquisition: Acquisition[Any]) -> Any:
         driven = getattr(acquisition, "_driven", None)
         if driven is not None:
             return getattr(driven, name)
-        return None if name == "cr_frame" and not acquisition._is_unused() else of_a_new_one
+        return new if acquisition._is_unused() else used
 
     return property(get)
 
@@ -262,12 +263,13 @@ class Acquisition(Coroutine[Any, Any, T_co], AbstractAsyncContextManager[T_co], 
     def __name__(self) -> str:
         return self._what.removesuffix("()")
 
-    cr_await = _as_of_a_coroutine("cr_await", None)
-    cr_code = _as_of_a_coroutine("cr_code", None)
-    cr_frame = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame)
-    cr_origin = _as_of_a_coroutine("cr_origin", None)
-    cr_running = _as_of_a_coroutine("cr_running", False)
-    cr_suspended = _as_of_a_coroutine("cr_suspended", False)
+    cr_await = _as_of_a_coroutine("cr_await", None, None)
+    cr_code = _as_of_a_coroutine("cr_code", None, None)
+    cr_frame = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame, None)
+    cr_origin = _as_of_a_coroutine("cr_origin", None, None)
+    cr_running = _as_of_a_coroutine("cr_running", False, False)
+    cr_state = _as_of_a_coroutine("cr_state", CORO_CREATED, CORO_CLOSED)  # asked for from 3.15 on
+    cr_suspended = _as_of_a_coroutine("cr_suspended", False, False)
 
     async def __aenter__(self) -> T_co:
         self._guard = guard = await self._begin()
