@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
 import attrs
 
+from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
 from asynclocks._engine.guards import Acquisition, Guard, LooseGuard
@@ -204,7 +205,7 @@ class Mutex(FreeMutex, Generic[T]):
     1
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_spelled", "_value")
 
     kind = "Mutex"
     _guard = MutexGuard
@@ -217,6 +218,8 @@ class Mutex(FreeMutex, Generic[T]):
     def __init__(self, value: Any = None, *, name: str | None = None) -> None:
         super().__init__(name)
         self._value = value
+        # The right to `release`, a token: there while what `acquire` took holds. Of two who release, one gets it.
+        self._spelled: list[Any] = []
 
     if TYPE_CHECKING:  # the value's type, which the hot path does not know
 
@@ -271,15 +274,31 @@ class Mutex(FreeMutex, Generic[T]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end (and there is no `timeout`).
         """
+        try:
+            task = backends.glance() if timeout is None else None
+            if task is not None and self._free:
+                self._free.pop()
+                if self._head is None:
+                    owner = self._owner
+                    if owner is None or owner() is not task:
+                        self._owner = backends.own(task)
+                    self._held = _SPELLED
+                    self._spelled.append(TOKEN)
+                    return True
+                self._put_back()
+        except IndexError:  # somebody was quicker
+            pass
+        except RuntimeError:  # not asyncio
+            pass
         deadline = deadline_of(timeout)
         backend, task = whose_turn()
         if deadline is not None:
             await self._acquire(deadline=deadline)
         elif backend is not native:
             await self._take_elsewhere()
-        elif not self._snatch(task):
+        else:
             await self._acquire(task=task)
-        self._held = _SPELLED
+        self._hold_spelled()
         return True
 
     @uninterrupted
@@ -289,8 +308,10 @@ class Mutex(FreeMutex, Generic[T]):
         Raises:
             TryLockError: it is held, or somebody queues for it.
         """
-        self._take_now()
-        self._held = _SPELLED
+        if self._free and self._snatch(running_task()):
+            self._hold_spelled()
+        else:
+            self._refuse_now()
 
     @uninterrupted
     def release(self) -> None:
@@ -299,11 +320,22 @@ class Mutex(FreeMutex, Generic[T]):
         Raises:
             RuntimeError: it is free, or a guard holds it (then the guard releases).
         """
-        held = self._transact(self._release_spelled, None)
-        if held is None:
-            raise RuntimeError(f"release() of {self}: nobody holds it")
-        if held is not _SPELLED:
-            raise RuntimeError(f"release() of {self}: a guard holds it; release the guard")
+        try:
+            self._spelled.pop()
+        except IndexError:
+            holder = "nobody holds it" if self._held is None else "a guard holds it; release the guard"
+            raise RuntimeError(f"release() of {self}: {holder}") from None
+        if self._head is not None:
+            self._hand_over(_SPELLED)
+            return
+        self._held = None
+        self._free.append(TOKEN)
+        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
+            self._hand_on()
+
+    def _hold_spelled(self) -> None:
+        self._held = _SPELLED
+        self._spelled.append(TOKEN)
 
     def blocking_acquire(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
         """`acquire` for plain threads, at most `timeout` seconds; zero or less tries once.
@@ -317,7 +349,7 @@ class Mutex(FreeMutex, Generic[T]):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
         self._acquire_blocking("blocking_acquire()", None, timeout, anywhere=block_loop)
-        self._held = _SPELLED
+        self._hold_spelled()
 
     @uninterrupted
     def take_over(self) -> MutexGuard[T]:
@@ -376,8 +408,11 @@ class Mutex(FreeMutex, Generic[T]):
         task = running_task()
         hold = self._acquire_now(owner=None if task is None else weakly(task))
         if hold is None:
-            raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
+            self._refuse_now()
         return hold
+
+    def _refuse_now(self) -> NoReturn:
+        raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
 
     @uninterrupted
     async def _lock_loose(self, tracked: bool, deadline: Deadline | None) -> MutexGuard[T]:
@@ -410,15 +445,10 @@ class Mutex(FreeMutex, Generic[T]):
         return None
 
     # Changes, inside the internal lock.
-    def _release_spelled(self, _: None) -> Any:
-        held = self._held
-        if held is _SPELLED:
-            self._held = None
-            self._free.append(TOKEN)
-        return held
-
     def _take_over(self, _: None) -> Ticket | None:
-        if self._held is not _SPELLED:
+        try:
+            self._spelled.pop()
+        except IndexError:
             return None
         hold: Ticket = self._fill_in(Ticket(), None, None)
         hold.state = GRANTED
@@ -438,7 +468,7 @@ class Mutex(FreeMutex, Generic[T]):
             guard._hold.request = None
         else:
             self._forgo((guard, self._owner))
-        self._held = _SPELLED
+        self._hold_spelled()
         return True
 
     def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:

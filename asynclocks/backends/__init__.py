@@ -144,6 +144,12 @@ def running() -> tuple[LoopBackend, Hashable]:
 
 def running_task() -> Hashable | None:
     """The running task, None where there is none. For calls that need no loop but like to know."""
+    if (
+        thread_local.name is None
+        and _asyncio.running_loop() is None
+        and sniffio.current_async_library_cvar.get() is None
+    ):
+        return None  # a plain thread: what is raised and caught below would take it longer than a lock
     try:
         return _engines[thread_local.name].current_task()
     except (KeyError, RuntimeError):  # nobody says so: look around
