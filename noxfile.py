@@ -26,7 +26,18 @@ nox.needs_version = ">=2025.11.12"
 nox.options.download_python = "never"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "pyodide", "browser", "workerd", "coverage", "lint", "types", "docs", "examples"]
+nox.options.sessions = [
+    "tests",
+    "drop_in",
+    "pyodide",
+    "browser",
+    "workerd",
+    "coverage",
+    "lint",
+    "types",
+    "docs",
+    "examples",
+]
 
 
 def offer_installed() -> None:
@@ -93,6 +104,13 @@ def browser(session: nox.Session) -> None:
     """
     install(session, "pyodide", library=".")
     session.run("python", "-m", "tests.browser", "--install", *session.posargs)
+
+
+@nox.session(python=TRIED)
+def drop_in(session: nox.Session) -> None:
+    """Run the tests of asyncio's, threading's, anyio's, trio's and aiorwlock's own locks on `asynclocks.drop_in`."""
+    install(session, "drop_in")
+    session.run("python", "-m", "tests.drop_in", *session.posargs)
 
 
 @nox.session

@@ -335,6 +335,10 @@ class Semaphore(QueuedSynchronizer):
             TryAcquireError: there is none, or somebody queues.
             ClosedError: the semaphore is closed.
         """
+        if self._take_token():
+            if self._head is None and self._free >= 0 and not self._closed:
+                return
+            self._put_back()
         self._check_open(self._take_now(1))
 
     def blocking_take(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
