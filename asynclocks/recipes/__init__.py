@@ -18,6 +18,7 @@ from asynclocks.recipes.http_cache import (
     StoredResponse,
     Validator,
 )
+from asynclocks.recipes.rate_limiter import RateLimitedError, RateLimiter
 
 __all__ = [
     "AsyncCacheStorage",
@@ -28,6 +29,8 @@ __all__ = [
     "CachedToken",
     "Global",
     "InMemoryCache",
+    "RateLimitedError",
+    "RateLimiter",
     "StoredResponse",
     "Validator",
 ]

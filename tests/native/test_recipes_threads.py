@@ -1,4 +1,4 @@
-"""Global, CachedToken and InMemoryCache, shared by threads and their loops."""
+"""Global, CachedToken, InMemoryCache and RateLimiter, shared by threads and their loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from asynclocks.recipes import CachedToken, Global, InMemoryCache, Validator
+import pytest
+
+from asynclocks.recipes import CachedToken, Global, InMemoryCache, RateLimiter, Validator
+from tests.native.threaded import RUNNERS, results
 
 THREADS = 8
 MOST = 1_000
@@ -97,3 +100,43 @@ def test_cache_adds_up_whatever_threads_do_to_it_at_once(switching: None) -> Non
     assert (total.entries, total.bytes) == (len(left), sum(len(found.body) for found in left))
     assert total.hits + total.misses == THREADS * rounds
     assert total.evictions > 0
+
+
+# --- RateLimiter
+
+
+@pytest.mark.usefixtures("switching")
+def test_loops_and_threads_together_keep_to_the_rate(threads: ThreadPoolExecutor) -> None:
+    """All go, and no more than the burst and the rate allow in the time it took."""
+    limiter = RateLimiter(400, burst=10)
+    gone: list[float] = []
+
+    def go() -> None:
+        for _ in range(10):
+            limiter.blocking_acquire(timeout=30)
+            gone.append(time.monotonic())
+
+    async def go_in_a_loop() -> None:
+        for _ in range(10):
+            async with limiter:
+                gone.append(time.monotonic())
+
+    started = time.monotonic()
+    results([threads.submit(go) for _ in range(3)] + [threads.submit(run, go_in_a_loop) for run in RUNNERS.values()])
+    assert len(gone) == 50
+    assert len(gone) <= 10 + 400 * (max(gone) - started) + 1
+
+
+def test_a_thread_waits_for_its_turn_no_longer_than_it_says() -> None:
+    """TimeoutError, and nothing is taken; refused on a loop's thread."""
+    limiter = RateLimiter(0.001)
+    limiter.blocking_acquire(timeout=0)
+    for timeout in (0, 0.01):
+        with pytest.raises(TimeoutError, match="nothing is taken"):
+            limiter.blocking_acquire(timeout=timeout)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="would block"):
+            limiter.blocking_acquire()
+
+    RUNNERS["asyncio"](main)

@@ -15,6 +15,8 @@ from asynclocks.recipes import (
     CacheWriter,
     Global,
     InMemoryCache,
+    RateLimitedError,
+    RateLimiter,
     StoredResponse,
     Validator,
 )
@@ -110,3 +112,17 @@ async def answers() -> None:
     assert_type(answer.header("ETag"), str | None)
     async with CachingFetch().stream("http://a/") as streaming:
         assert_type([part async for part in streaming.body], list[bytes])
+
+
+async def a_rate_limiter_lets_go() -> None:
+    limiter = RateLimiter(10, per=60, burst=2, clock=lambda: 0.0)
+    assert_type(await limiter.acquire(2, timeout=1), None)
+    assert_type(limiter.blocking_acquire(), None)
+    async with limiter as entered:
+        assert_type(entered, None)
+    try:
+        limiter.try_acquire()
+    except RateLimitedError as error:
+        assert_type(error.retry_after, float)
+    limiter.from_headers({"retry-after": "1"})
+    limiter.from_headers({"retry-after": 1})  # pyright: ignore[reportArgumentType]

@@ -18,11 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import workers
-from rate_limit import RateLimit
 from workers import Response, WorkerEntrypoint
 
 from asynclocks import ConcurrentMap, Semaphore
-from asynclocks.recipes import CachedToken
+from asynclocks.recipes import CachedToken, RateLimitedError, RateLimiter
 
 
 async def fetch_token() -> tuple[str, float | None]:
@@ -57,7 +56,7 @@ async def ask(path: str, token: str | None = None) -> Any:
 TOKEN = CachedToken(fetch_token)
 PRICES: ConcurrentMap[str, float] = ConcurrentMap()
 CALLS = Semaphore(3, name="calls to the API")
-LIMIT = RateLimit(burst=50, per_second=10)
+LIMIT = RateLimiter(10, burst=50)
 
 
 class Default(WorkerEntrypoint):
@@ -73,8 +72,11 @@ class Default(WorkerEntrypoint):
         return Response("Not found", status=404)
 
     async def price(self, item: str) -> Response:
-        if not LIMIT.allows():
-            return Response("Too many requests", status=429, headers={"retry-after": str(math.ceil(LIMIT.seconds))})
+        try:
+            LIMIT.try_acquire()
+        except RateLimitedError as error:
+            headers = {"retry-after": str(math.ceil(error.retry_after))}
+            return Response("Too many requests", status=429, headers=headers)
         try:
             price = await PRICES.get_or_insert_with(item, lambda: fetch_price(item))
         except LookupError:
