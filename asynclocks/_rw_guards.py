@@ -11,7 +11,7 @@ from weakref import ref
 
 from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, LooseGuard
+from asynclocks._engine.guards import Acquisition, LooseGuard, shown_as
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
 from asynclocks.backends.seam import uninterrupted
@@ -380,3 +380,8 @@ class UpgradableReadBlock(_Block, UpgradableReadGuard[T]):
     __slots__ = ()
 
     _loose, _mode, _what, _name = LooseUpgradableReadGuard, UPGRADABLE, "upgradable_read()", "UpgradableReadGuard"
+
+
+shown_as("ReadGuard", LooseReadGuard, ReadBlock)
+shown_as("WriteGuard", LooseWriteGuard, WriteBlock, OwnedWriteBlock)
+shown_as("UpgradableReadGuard", LooseUpgradableReadGuard, UpgradableReadBlock)

@@ -11,7 +11,7 @@ import attrs
 from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
-from asynclocks._engine.guards import Acquisition, Guard, LooseGuard
+from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, being_closed, weakly
 from asynclocks.backends import is_gone, native, running, running_task, task_name, whose_turn
 from asynclocks.backends.seam import uninterrupted
@@ -589,3 +589,5 @@ def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | N
 _SPELLED = object()  # who holds what `acquire` took
 _RESUMED = object()  # what the ticket of a granted guard asks for: nothing any more, its waiter has resumed
 _TAKEN = object()  # who holds a free mutex just taken, before its guard is there
+
+shown_as("MutexGuard", LooseMutexGuard)

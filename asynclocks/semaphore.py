@@ -18,7 +18,7 @@ import attrs
 from asynclocks import backends
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, Guard, warn_dropped
+from asynclocks._engine.guards import Acquisition, Guard, shown_as, warn_dropped
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
 from asynclocks.backends import is_gone, running, running_task
 from asynclocks.backends.seam import uninterrupted
@@ -159,6 +159,9 @@ class NestedPermit(Permit):
     __slots__ = ("_outer",)
 
     _outer: Permit
+
+
+shown_as("Permit", LoosePermit, NestedPermit)
 
 
 def _make(kind: type[Permit], semaphore: Semaphore, count: int, parts: list[Permit] | None = None) -> Permit:

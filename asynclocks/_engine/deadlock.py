@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from _thread import allocate_lock
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import Any, Literal
 from weakref import ref
 
 from asynclocks._engine.ticket import State, Ticket
@@ -22,7 +22,9 @@ from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
 
-_policy = "raise"
+Policy = Literal["raise", "warn", "off"]
+
+_policy: Policy = "raise"
 _graph = allocate_lock()
 waits: dict[Hashable, Ticket] = {}  # the ticket that each waiting task waits with, by the task's key
 
@@ -35,7 +37,7 @@ def key_of(task: Any) -> Hashable:
         return task  # type: ignore[no-any-return]
 
 
-def set_deadlock_policy(policy: str) -> str:
+def set_deadlock_policy(policy: Policy) -> Policy:
     """Decide what happens to a task whose wait could never end; returns the policy until now.
 
     "raise" (the default) gives it DeadlockError, "warn" gives a RuntimeWarning and lets it wait, "off" does

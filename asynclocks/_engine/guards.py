@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from inspect import CORO_CLOSED, CORO_CREATED
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -20,11 +20,10 @@ class Guard:
     """Base of every guard: who has it holds the lock.
 
     Leaving a ``with`` block after an early `release` is fine.
-
-    A guard that comes from ``async with mutex`` is referred to by its lock while it holds, and released at the
-    end of the block at the latest, so it needs no finalizer. All others are `LooseGuard` s.
     """
 
+    # A guard that comes from `async with mutex` is referred to by its lock while it holds, and released at the end of
+    # the block at the latest, so it needs no finalizer. All others are `LooseGuard` s.
     __slots__ = ()
 
     def release(self) -> None:
@@ -107,7 +106,7 @@ class Guard:
         self._leave_block()
 
     def __repr__(self) -> str:
-        return f"<{_public_name(self)} of {self._of()}{', released' if self.released else ''}>"
+        return f"<{type(self).__name__} of {self._of()}{', released' if self.released else ''}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"cannot pickle or copy {self!r}: only one may hold it")
@@ -171,7 +170,7 @@ def give_back(hold: Ticket) -> bool:
 def warn_dropped(guard: Guard) -> None:
     """Tell that a guard was forgotten."""
     warnings.warn(
-        f"{_public_name(guard)} of {guard._of()} was dropped unreleased and is released now; "
+        f"{type(guard).__name__} of {guard._of()} was dropped unreleased and is released now; "
         "use `async with` or `with`, or call release()",
         ResourceWarning,
         stacklevel=3,
@@ -179,8 +178,11 @@ def warn_dropped(guard: Guard) -> None:
     )
 
 
-def _public_name(guard: Guard) -> str:
-    return type(guard).__name__.removeprefix("Loose")
+def shown_as(name: str, *kinds: type) -> None:
+    """Let these classes have the public name in messages: that there are several kinds is nobody's concern."""
+    for kind in kinds:
+        with suppress(TypeError):  # a compiled class keeps its own
+            kind.__name__ = kind.__qualname__ = name
 
 
 def _not_begun() -> Any:

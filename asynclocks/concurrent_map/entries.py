@@ -10,7 +10,7 @@ from weakref import ref
 from asynclocks import backends
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import Deadline
-from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back
+from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back, shown_as
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.flights import Outcome
@@ -30,10 +30,9 @@ class Entry(Guard, Generic[K, V]):
     What it changes becomes visible to readers when the hold ends, by the end of the block or `release`. If
     the block raises or is cancelled, or the entry is dropped unreleased, none of it happens. (What was changed inside
     a mutable value cannot be rolled back.)
-
-    There are two kinds. What ``async with map.entry(key)`` gives is an `EntryBlock`; all others are `LooseEntry` s.
     """
 
+    # There are two kinds. What `async with map.entry(key)` gives is an `EntryBlock`; all others are `LooseEntry` s.
     __slots__ = ()
 
     _map: SteppingDict[K, V]
@@ -47,7 +46,7 @@ class Entry(Guard, Generic[K, V]):
         return self._key
 
     @property
-    def idle(self) -> bool:
+    def _idle(self) -> bool:
         # As a KeyLock's, for the map's table: one that let go and is still there is as good as none.
         return self._staged is GONE
 
@@ -364,3 +363,6 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
 
 def _nobody() -> None:
     """In place of a weak reference to an owner."""
+
+
+shown_as("Entry", LooseEntry, EntryBlock)

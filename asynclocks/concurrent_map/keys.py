@@ -83,7 +83,7 @@ class KeyLock(QueuedSynchronizer):
     It becomes busy inside the map's lock only, so that whoever finds it idle there may drop it.
     """
 
-    __slots__ = ("flight", "holder", "idle", "key", "map", "readers")
+    __slots__ = ("_idle", "flight", "holder", "key", "map", "readers")
 
     kind = "key"
 
@@ -91,7 +91,7 @@ class KeyLock(QueuedSynchronizer):
         super().__init__()
         self.map = of
         self.key = key
-        self.idle = True
+        self._idle = True
         self.holder: Ticket | None = None
         self.readers: set[Ticket] = set()
         self.flight: SingleFlight | None = None  # the last that stood in this line; it may be over
@@ -114,7 +114,7 @@ class KeyLock(QueuedSynchronizer):
         else:
             self.readers.discard(ticket)
         if self.holder is None and self._head is None and not self.readers:
-            self.idle = True
+            self._idle = True
             self.map._clean_up(self)
 
     def _owners(self, ticket: Ticket | None = None) -> Iterable[Any]:
@@ -147,7 +147,7 @@ class KeyLock(QueuedSynchronizer):
             if self.flight is not None and not self.flight.over:
                 return look_at(self.flight, ticket)
             self.flight = ticket.flight  # type: ignore[attr-defined]
-        self.idle = False
+        self._idle = False
         return join(ticket)
 
     def _take_over(self, entry: LoneEntry) -> None:
@@ -175,7 +175,7 @@ class KeyLock(QueuedSynchronizer):
         return self.map._name_of_key(self.key)
 
     def _describe(self) -> str:
-        return "idle" if self.idle else f"held, {self._waiting} waiting"
+        return "idle" if self._idle else f"held, {self._waiting} waiting"
 
 
 def look_at(other: object, ticket: Ticket) -> bool:

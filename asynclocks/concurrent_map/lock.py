@@ -39,7 +39,7 @@ class TableItem(Protocol):
     @property
     def key(self) -> Any: ...
     @property
-    def idle(self) -> bool: ...
+    def _idle(self) -> bool: ...
 
 
 class LockedDict(dict[K, V]):
@@ -139,7 +139,7 @@ class LockedDict(dict[K, V]):
         # A key may raise as it is looked up: that is no concern of whoever leaves the lock, and what is idle and stays
         # is as good as gone. It may also use the map there, so that only after the look it is known to be idle.
         with suppress(Exception):
-            if self._held.get(item.key) is item and item.idle:
+            if self._held.get(item.key) is item and item._idle:
                 self._remove_from_table(item.key)
         return None
 
@@ -147,7 +147,7 @@ class LockedDict(dict[K, V]):
         item = self._held.get(key)
         if item is None:
             return False
-        if item.idle:
+        if item._idle:
             self._remove_from_table(key)
             return False
         return True

@@ -287,7 +287,7 @@ class ConcurrentMap(SharedDict[K, V]):
         return value
 
     def _count(self) -> ConcurrentMapStatistics:
-        held = [item for item in list(self._held.values()) if not item.idle]
+        held = [item for item in list(self._held.values()) if not item._idle]
         waiting = sum(item.waiting() for item in held if isinstance(item, KeyLock))
         return ConcurrentMapStatistics(len(self), len(held), waiting)
 

@@ -35,7 +35,7 @@ async def until(done: Callable[[], bool], clock: Clock | None = None) -> None:
     """Let the timers of who waits run; the clock goes on meanwhile, if it is given."""
     with anyio.fail_after(10):
         while not done():
-            await anyio.sleep(0.005)  # noqa: ASYNC110 - it is the loop's timers that are waited for
+            await anyio.sleep(0.005)
             if clock is not None:
                 clock.now += 0.01
 

@@ -630,7 +630,7 @@ def test_statistics_go_on_though_a_finalizer_clears_keys_away() -> None:
 
     class Gone:
         @property
-        def idle(self) -> bool:
+        def _idle(self) -> bool:
             m._held.pop("b", None)
             return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from functools import partial
 from typing import assert_type
 
 from asynclocks import Acquisition, ConcurrentMap, ConcurrentMapStatistics, Entry, Ref, protocols
@@ -90,3 +91,17 @@ async def flights_know_their_types() -> None:
     await m.get_or_insert_with("a", lambda: "no")  # pyright: ignore[reportArgumentType]
     assert_type(m.blocking_get_or_insert_with("a", lambda: 1, timeout=1), int)
     assert_type(await m.compute("a", change), int | None)
+
+
+async def initializers_of_every_kind_are_told_apart() -> None:
+    prices: ConcurrentMap[str, int] = ConcurrentMap()
+
+    async def fetch(item: str) -> int:
+        return len(item)
+
+    assert_type(await prices.get_or_insert_with("tea", lambda: fetch("tea")), int)
+    assert_type(await prices.get_or_insert_with("tea", partial(fetch, "tea")), int)
+    assert_type(await prices.get_or_insert_with("tea", lambda: 1), int)
+    async with prices.entry("tea") as entry:
+        assert_type(await entry.or_insert_with(lambda: fetch("tea")), int)
+        assert_type(await entry.or_insert_with(lambda: 1), int)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Literal, assert_type
 
-from asynclocks import Acquisition, MappedGuard, Mutex, MutexGuard, MutexStatistics
+from asynclocks import Acquisition, MappedGuard, Mutex, MutexGuard, MutexStatistics, set_deadlock_policy
 
 
 async def a_mutex_knows_its_value() -> None:
@@ -43,3 +43,17 @@ async def a_mutex_without_a_value_guards_none() -> None:
     assert_type(mutex.statistics(), MutexStatistics)
     assert_type(mutex.statistics().owner, str | None)
     Mutex(0, "name")  # pyright: ignore[reportCallIssue]  # the name is a keyword
+
+
+def the_deadlock_policy_is_one_of_three() -> None:
+    assert_type(set_deadlock_policy("warn"), Literal["raise", "warn", "off"])
+    set_deadlock_policy("ignore")  # pyright: ignore[reportArgumentType]
+
+
+async def what_acquire_took_has_a_guard_on_request() -> None:
+    mutex = Mutex("text")
+    assert_type(mutex.blocking_acquire(timeout=1, block_loop=True), None)
+    assert_type(mutex.in_use(), bool)
+    guard = mutex.take_over()
+    assert_type(guard, MutexGuard[str])
+    assert_type(guard.leave_held(), None)

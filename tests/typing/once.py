@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, assert_type
 
 from asynclocks import LazyLock, OnceCell, OnceCellStatistics, OnceLock, once
@@ -76,3 +77,18 @@ async def with_an_argument(one: int) -> int:
 def no_coroutine_function() -> int:
     """Plain functions have functools.cache."""
     return 1
+
+
+async def initializers_of_every_kind_are_told_apart() -> None:
+    cell: OnceCell[int] = OnceCell()
+    assert_type(await cell.get_or_init(lambda: fetch_item("one")), int)
+    assert_type(await cell.get_or_init(partial(fetch_item, "one")), int)
+    assert_type(await cell.get_or_init(lambda: 1), int)
+    several: OnceCell[list[int] | None] = OnceCell()
+    assert_type(await several.get_or_init(list), list[int] | None)
+    assert_type(await several.get_or_init(lambda: None), list[int] | None)
+
+
+async def fetch_item(item: str) -> int:
+    """With an argument, for `partial` and lambdas."""
+    return len(item)
