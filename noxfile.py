@@ -150,7 +150,8 @@ def freethreaded(session: nox.Session) -> None:
     if not session.python:
         session.error("no CPython without a GIL is here; `tools/pythons 3.13t` builds one in ten minutes")
     off = {"PYTHON_GIL": "0"}  # an extension that does not say it can do without would turn it on
-    pytest = ["pytest", "-p", "tools.without_gil"]
+    # A collection looks at everything that lives: at each instruction of a test, in a process of many, it takes minutes.
+    pytest = ["pytest", "-p", "tools.without_gil", "-o", "faulthandler_timeout=1800"]
     folders = ["tests/seam", "tests/conformance", "tests/native"]
     if session.python == "3.13t":
         install(session, "test-3.13t")
@@ -161,7 +162,7 @@ def freethreaded(session: nox.Session) -> None:
         session.run(*pytest, *session.posargs, env=off)
     else:
         session.run(*pytest, "--numprocesses=auto", "--dist=loadfile", *folders, env=off)
-        session.run(*pytest, "-m", "freethreaded", "-o", "faulthandler_timeout=1800", *folders, env=off)
+        session.run(*pytest, "-m", "freethreaded", *folders, env=off)
 
 
 @nox.session
