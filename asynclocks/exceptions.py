@@ -57,15 +57,13 @@ class DeadlockError(RuntimeError):
 
     cycle: tuple[str, ...]
 
-    def __init__(self, cycle: tuple[str, ...]) -> None:
-        super().__init__(
-            "; ".join(cycle) + ". Take locks in one order everywhere, release before waiting, pass on the guard to "
-            "what runs with the lock held, or use lock_owned()/write_owned() for guards that another task will release"
-        )
+    def __init__(self, cycle: tuple[str, ...], way_out: str = "Release before waiting") -> None:
+        super().__init__(f"{'; '.join(cycle)}. {way_out}")
         self.cycle = cycle
+        self._way_out = way_out
 
-    def __reduce__(self) -> tuple[type[DeadlockError], tuple[tuple[str, ...]]]:
-        return type(self), (self.cycle,)
+    def __reduce__(self) -> tuple[type[DeadlockError], tuple[tuple[str, ...], str]]:
+        return type(self), (self.cycle, self._way_out)
 
 
 class UnsupportedLoopError(RuntimeError):

@@ -13,8 +13,17 @@ from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
 from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, being_closed, weakly
-from asynclocks.backends import is_gone, native, running, running_task, task_name, whose_turn
-from asynclocks.backends.seam import uninterrupted
+from asynclocks.backends import (
+    is_gone,
+    is_thread,
+    native,
+    owner_here,
+    running,
+    running_task,
+    task_name,
+    whose_turn,
+)
+from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
@@ -405,8 +414,7 @@ class Mutex(FreeMutex, Generic[T]):
         return True
 
     def _take_now(self) -> Any:
-        task = running_task()
-        hold = self._acquire_now(owner=None if task is None else weakly(task))
+        hold = self._acquire_now(owner=owner_here())
         if hold is None:
             self._refuse_now()
         return hold
@@ -434,15 +442,22 @@ class Mutex(FreeMutex, Generic[T]):
         # Anybody may release what `acquire` took.
         return () if self._held is _SPELLED else self._takers(ticket)
 
+    def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
+        held = self._held
+        owner = self._owner
+        if owner is None or (isinstance(held, Ticket) and held.request is not _RESUMED):  # is about to run
+            return False
+        task = owner()
+        return task is not None and backend.sleeps(task)
+
     def _takers(self, ticket: Ticket) -> Iterable[Any]:
         held = self._held  # before the owner: see `free_mutex`
         owner = self._owner
         return () if held is None or owner is None else (owner,)
 
     def _owning_task(self) -> Any:
-        for owner in self._takers(cast(Ticket, None)):
-            return owner()
-        return None
+        owner = next((owner() for owner in self._takers(cast(Ticket, None))), None)
+        return None if is_thread(owner) else owner
 
     # Changes, inside the internal lock.
     def _take_over(self, _: None) -> Ticket | None:

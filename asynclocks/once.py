@@ -19,7 +19,7 @@ from asynclocks._engine.callbacks import check_init, check_takes_nothing, refuse
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, Ticket
-from asynclocks.backends import task_name
+from asynclocks.backends import in_words
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
 
@@ -261,6 +261,9 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         self._value = value
         ticket.request = value  # nothing is left to retract
 
+    def _way_out(self, ticket: Ticket) -> str:
+        return "let no initializer wait for its own cell"
+
     def _describe(self) -> str:
         waiting = f", {self._waiting} waiting" if self._waiting else ""
         if self.initialized():
@@ -269,7 +272,7 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         if initializer is None:
             return f"empty{waiting}"
         task = None if initializer.owner is None else initializer.owner()
-        return f"being initialized{'' if task is None else f' by task {task_name(task)!r}'}{waiting}"
+        return f"being initialized{'' if task is None else f' by {in_words(task)}'}{waiting}"
 
 
 OnceLock = OnceCell  # std's name for it

@@ -8,6 +8,7 @@ readers behind it in. An upgrade stands at the head: it needs only the readers t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -17,7 +18,7 @@ from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.places import PlacingSynchronizer
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, weakly
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
     READ,
     UPGRADABLE,
@@ -36,8 +37,8 @@ from asynclocks._rw_guards import (
     WriteBlock,
     WriteGuard,
 )
-from asynclocks.backends import running_task
-from asynclocks.backends.seam import uninterrupted
+from asynclocks.backends import owner_here
+from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import GuardReleasedError, TryLockError
 
 __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
@@ -48,6 +49,7 @@ G = TypeVar("G")
 _join = PlacingSynchronizer._join  # quicker than super()
 
 MAX_READERS = 0x1FFF_FFFF  # tokio's
+MOST_ASKED = 8  # readers of whom one who comes asks whether they sleep: there may be thousands
 
 
 @attrs.frozen
@@ -188,8 +190,7 @@ class RwLock(ReadWriteState[T]):
 
     @uninterrupted
     def _take_now(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
-        task = running_task()
-        hold = self._acquire_now(mode, None if task is None else weakly(task))
+        hold = self._acquire_now(mode, owner_here())
         if hold is None:
             raise TryLockError(f"{self!r} cannot be taken now; wait with `async with`, or try later")
         return kind(hold)
@@ -265,6 +266,17 @@ class RwLock(ReadWriteState[T]):
     def _release_dropped(self, ticket: Ticket) -> None:
         if not self._is_upgrading(ticket):  # else the upgrade is being closed as well, and then gives it back
             self._release(ticket)
+
+    def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
+        try:
+            for hold in self._writing or islice(chain(self._upgradable, self._reading), MOST_ASKED):
+                owner = hold.owner
+                task = None if owner is None else owner()
+                if task is not None and backend.sleeps(task):
+                    return True
+        except RuntimeError:  # somebody came or went in another thread
+            return True
+        return False
 
     def _owners(self, ticket: Ticket) -> list[Any]:
         # Holders only. Whoever stands before us waits for the same ones, and will be found among them when its

@@ -1,9 +1,16 @@
 """Who waits for whom.
 
-A task that is about to park looks whether the owner of what it waits for waits itself, and for what, and
+A task or thread that is about to park looks whether the owner of what it waits for waits itself, and for what, and
 so on; if the chain comes back to it, waiting could never end. Every wait is noted in `waits` before anybody looks, so
 the last one to close a cycle sees the whole of it. Only a look that meets an owner who waits goes under the lock:
 there exactly one task of a cycle finds it, because the finder takes its own wait out before it leaves.
+
+Tasks also wait for the end of other tasks, as far as their loop tells (`LoopBackend.awaiters`, `awaited`). Whoever
+awaits the looking task, or awaits somebody who does, is as good an end of the chain as that task itself. A task that
+holds nothing is not noted in `waits` (`synchronizer` says why); the coroutine that it sleeps in has its ticket.
+
+A task that starts a child and waits for it later cannot be told from one that lets go first. While the owner is one
+of those who will wait, the child looks again from time to time (`Look.AGAIN`).
 
 `waits` refers to tasks weakly, and what a ticket refers to leads to no task, so nothing here keeps a task alive.
 """
@@ -13,11 +20,14 @@ from __future__ import annotations
 import warnings
 from _thread import allocate_lock
 from collections.abc import Hashable, Iterator
-from typing import Any, Literal
+from enum import Enum
+from sys import getrefcount
+from typing import Any, Literal, TypeAlias
 from weakref import ref
 
 from asynclocks._engine.ticket import State, Ticket
-from asynclocks.backends import task_name
+from asynclocks.backends import backend_of, in_words
+from asynclocks.backends.seam import coroutines_in
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
@@ -58,7 +68,45 @@ def set_deadlock_policy(policy: Policy) -> Policy:
     return old
 
 
-def check(task: Any, ticket: Ticket) -> None:
+Link: TypeAlias = "tuple[Any, Ticket | None, Any]"  # who waits, with which ticket (None: awaits), for whom
+
+MOST_AWAITED = 64  # children that one look asks what they wait for; one of the looking task's own line is always found
+
+
+class Look(Enum):
+    """What a look at the graph says."""
+
+    NO_CYCLE = "somebody in the chain does not wait"
+    AGAIN = "the owner does not wait for this task yet, but will if it does not let go before"
+
+
+def awaited_by_a_holder(task: Any, ticket: Ticket) -> bool:
+    """Is this task, which holds nothing, awaited by one that holds anything, now or in time? Else nobody waits for it.
+
+    An owner in the middle of a step may be about to await it.
+    """
+    return any(map(_holds_something, _lines_above(task)[1])) or any(map(_is_starting, _owners(ticket)))
+
+
+def _holds_something(task: Any) -> bool:
+    # As `_acquire` says: whatever it holds refers to it by one and the same weak reference.
+    try:
+        reference = ref(task)
+    except TypeError:
+        return True
+    return getrefcount(reference) > UNSHARED
+
+
+def _references_to_a_new_reference() -> int:
+    task = Ticket.unpark
+    reference = ref(task)
+    return getrefcount(reference)
+
+
+UNSHARED = _references_to_a_new_reference()
+
+
+def check(task: Any, ticket: Ticket) -> Look:
     """Refuse a wait that could never end. It is noted in `waits` already, and somebody it waits for waits too.
 
     Raises:
@@ -66,42 +114,103 @@ def check(task: Any, ticket: Ticket) -> None:
     """
     policy = _policy
     if policy == "off":
-        return
+        return Look.NO_CYCLE
     with _graph:
-        cycle = _find_cycle(task, ticket)
+        ends, later = _lines_above(task)
+        cycle = _find_cycle(task, ticket, ends)
+        if cycle is None:
+            return Look.AGAIN if any(one in later or _is_starting(one) for one in _owners(ticket)) else Look.NO_CYCLE
         # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
-        if cycle is None or cycle != _find_cycle(task, ticket) or ticket.state is not State.QUEUED:
-            return
+        if cycle != _find_cycle(task, ticket, _lines_above(task)[0]) or ticket.state is not State.QUEUED:
+            return Look.NO_CYCLE
+        if any(wait is None and _ends_by_itself(one, other) for one, wait, other in cycle):
+            return Look.NO_CYCLE
         if policy == "raise":
             del waits[key_of(task)]
-    links = _in_words(task, cycle)
+    links = tuple(map(_in_words, cycle))
     if policy == "raise":
-        raise DeadlockError(links)
+        raise DeadlockError(links, _way_out(cycle))
     warnings.warn(f"deadlock: {'; '.join(links)}", RuntimeWarning, stacklevel=2)
+    return Look.NO_CYCLE
 
 
-def _find_cycle(task: Any, ticket: Ticket) -> list[tuple[Ticket, Any]] | None:
-    """The waits that lead from this task back to it, each with whom it waits for."""
-    path: list[tuple[Ticket, Any]] = []
-    branches = [_owners(ticket)]
-    tickets = [ticket]
+def _lines_above(task: Any) -> tuple[dict[Hashable, list[Link]], list[Any]]:
+    """Who awaits this task, or somebody who does, each with the links from there to it; and who will in time."""
+    ends: dict[Hashable, list[Link]] = {task: []}
+    above = [task]  # the ends, and those who will
+    for child in above:
+        backend = backend_of(child)
+        for parent, now in () if backend is None else backend.awaiters(child):
+            if now and child in ends:
+                ends.setdefault(parent, [(parent, None, child), *ends[child]])
+            if parent not in above:
+                above.append(parent)
+    return ends, above[1:]
+
+
+def _is_starting(owner: Any) -> bool:
+    """Is this one in the middle of a step, in which it starts the looking task? It may await that one next."""
+    backend = backend_of(owner)
+    return backend is not None and backend.is_starting_another(owner)
+
+
+def _ends_by_itself(parent: Any, child: Any) -> bool:
+    """Is the time of one of them limited, as far as it awaits the other, or is awaited by it?"""
+    backend = backend_of(parent)
+    return backend is not None and (backend.gives_up_awaiting(parent) or backend.has_a_time_limit(child))
+
+
+def _find_cycle(task: Any, ticket: Ticket, ends: dict[Hashable, list[Link]]) -> list[Link] | None:
+    """The waits that lead from this task back to it, or to one of the `ends`, who await it."""
+    path: list[Link] = []
+    branches: list[Iterator[Link]] = [iter([(task, ticket, owner) for owner in _owners(ticket)])]
     seen = set()
+    budget = [MOST_AWAITED]
     while branches:
-        other = next(branches[-1], None)
-        if other is None:
+        link = next(branches[-1], None)
+        if link is None:
             branches.pop()
-            tickets.pop()
             if path:
                 path.pop()
             continue
-        if other == task:
-            return [*path, (tickets[-1], other)]
-        wait = None if other in seen else waits_now(other)
-        seen.add(other)
-        if wait is not None:
-            path.append((tickets[-1], other))
-            tickets.append(wait)
-            branches.append(_owners(wait))
+        other = link[2]
+        if other in ends:
+            return [*path, link, *ends[other]]
+        if other not in seen:
+            seen.add(other)
+            path.append(link)
+            branches.append(_links_of(other, budget))
+    return None
+
+
+def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
+    """For whom this task waits, now and with nobody to end it but them."""
+    wait = waits_now(task)
+    if wait is not None:
+        yield from ((task, wait, owner) for owner in _owners(wait))
+        return
+    backend = backend_of(task)
+    if backend is None:
+        return
+    wait = ticket_of(backend.coroutine(task))
+    if wait is not None:
+        if wait.synchronizer._followed and _is_waiting(wait):
+            yield from ((task, wait, owner) for owner in _owners(wait))
+        return
+    for child in backend.awaited(task):
+        if budget[0] == 0:
+            return
+        budget[0] -= 1
+        yield (task, None, child)
+
+
+def ticket_of(coroutine: Any) -> Ticket | None:
+    """The ticket that who sleeps in this coroutine waits with, without a deadline."""
+    for one in coroutines_in(coroutine):
+        code = getattr(one, "cr_code", None)
+        if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and one.cr_frame is not None:
+            ticket = one.cr_frame.f_locals.get("ticket")
+            return ticket if isinstance(ticket, Ticket) else None
     return None
 
 
@@ -111,14 +220,31 @@ def _owners(ticket: Ticket) -> Iterator[Any]:
 
 
 def waits_now(task: Any) -> Ticket | None:
-    """The ticket that this task waits with, None if it does not wait or is about to give up."""
+    """The ticket that this task waits with, None if it does not wait, is not noted, or is about to give up."""
     wait = waits.get(key_of(task))
-    return wait if wait is not None and wait.state is State.QUEUED and not wait.gives_up() else None
+    return wait if wait is not None and _is_waiting(wait) else None
 
 
-def _in_words(task: Any, cycle: list[tuple[Ticket, Any]]) -> tuple[str, ...]:
-    links = []
-    for ticket, owner in cycle:
-        links.append(f"task {task_name(task)!r} waits for {ticket.synchronizer} held by task {task_name(owner)!r}")
-        task = owner
-    return tuple(links)
+def _is_waiting(ticket: Ticket) -> bool:
+    return ticket.state is State.QUEUED and not ticket.gives_up()
+
+
+def _in_words(link: Link) -> str:
+    task, ticket, other = link
+    if ticket is None:
+        return f"{in_words(task)} awaits {in_words(other)}"
+    return f"{in_words(task)} waits for {ticket.synchronizer} held by {in_words(other)}"
+
+
+def _way_out(cycle: list[Link]) -> str:
+    """What to do about it: what there is for these very locks."""
+    locks = {ticket.synchronizer.kind: ticket for _, ticket, _ in cycle if ticket is not None}
+    ways = ["take locks in one order everywhere"] if len(cycle) > 1 and not _awaits(cycle) else []
+    ways += ["await nobody who needs what you hold"] if _awaits(cycle) else ["release before waiting"]
+    ways += dict.fromkeys(ticket.synchronizer._way_out(ticket) for ticket in locks.values())
+    text = ", or ".join(ways)
+    return text[0].upper() + text[1:]
+
+
+def _awaits(cycle: list[Link]) -> bool:
+    return any(ticket is None for _, ticket, _ in cycle)

@@ -36,10 +36,10 @@ from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
 from asynclocks._engine.deadline import Deadline, over
-from asynclocks._engine.deadlock import check as check_deadlock, key_of, waits, waits_now
+from asynclocks._engine.deadlock import Look, awaited_by_a_holder, check as check_deadlock, key_of, waits, waits_now
 from asynclocks._engine.ticket import State, Ticket
-from asynclocks.backends import blocking_parker, native, thread_local, whose_turn
-from asynclocks.backends.seam import LoopBackend, uninterrupted
+from asynclocks.backends import blocking_parker, native, owner_here, sleeps, thread_here, thread_local, whose_turn
+from asynclocks.backends.seam import LoopBackend, uninterrupted, weakly
 
 __all__ = ["GRANTED", "QUEUED", "RELEASED", "WITHDRAWN", "QueuedSynchronizer", "Reentered", "Ticket", "weakly"]
 
@@ -47,6 +47,9 @@ QUEUED, GRANTED, WITHDRAWN, RELEASED = State.QUEUED, State.GRANTED, State.WITHDR
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+SOON, SELDOM = 0.001, 1.0  # seconds between two looks
 
 
 class Reentered(RuntimeError):
@@ -83,6 +86,10 @@ class QueuedSynchronizer:
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
         """Whom this waiting ticket waits for, as weak references to tasks. Asked of those that are `_followed`."""
         raise NotImplementedError
+
+    def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
+        """Does an owner of what this ticket waits for wait for anything? Only then it can be for this ticket's task."""
+        return any(task is not None and backend.sleeps(task) for task in (owner() for owner in self._owners(ticket)))
 
     def _takers(self, ticket: Ticket) -> Iterable[Any]:
         """`_owners`, and those that are not followed for deadlocks but known."""
@@ -369,7 +376,7 @@ class QueuedSynchronizer:
         ticket: Any = backend.parker()
         ticket.synchronizer = self
         ticket.request = request
-        ticket.owner = weakly(task) if tracked else None
+        ticket.owner = (ref(task) if backend is native and task is not None else weakly(task)) if tracked else None
         if deadline is not None:
             return await self._acquire_by(deadline, ticket, backend)
         admitted = self._stand_in_line(ticket)
@@ -380,11 +387,17 @@ class QueuedSynchronizer:
                 if backend.checkpoints:
                     await backend.cancel_shielded_checkpoint()
                 return ticket
-            # A task that holds nothing need not be followed: nobody waits for it. Whatever it holds refers to it by
-            # the one weak reference that its ticket has, so a ticket that has it alone tells (docs/decisions).
-            if self._followed and not (getrefcount(ticket.owner) == ALONE and type(ticket.owner) is ref):
+            # A task that holds nothing need not be followed, unless somebody awaits it, who sleeps then. Whatever it
+            # holds refers to it by the one weak reference that its ticket has, so a ticket that has it alone tells
+            # (docs/decisions).
+            if self._followed and (
+                not (getrefcount(ticket.owner) == ALONE and type(ticket.owner) is ref)
+                or (self._holder_sleeps(ticket, backend) and awaited_by_a_holder(task, ticket))
+            ):
                 noted = self._note(task, ticket)
-            await ticket.park()
+                await self._park_looking(task, ticket, backend)
+            else:
+                await ticket.park()
             while ticket.state is QUEUED:  # a park may return without reason
                 await ticket.park()
         except BaseException:
@@ -419,27 +432,39 @@ class QueuedSynchronizer:
         return ticket
 
     def _note(self, task: Any, ticket: Ticket) -> Hashable | None:
-        """Let others see what this task waits for, and look whether somebody whom it waits for waits for it.
-
-        The key of the note in `waits`.
-
-        Raises:
-            DeadlockError: somebody does.
-        """
+        """Let others see what this task or thread waits for. The key of the note in `waits`."""
         if task is None:  # a callback may drive a coroutine, in no task
             return None
         key = key_of(task)
         waits[key] = ticket
-        try:
-            for owner in self._owners(ticket):
-                other = owner()
-                if other is not None and (other is task or waits_now(other)):
-                    check_deadlock(task, ticket)
-                    break
-        except BaseException:
-            waits.pop(key, None)
-            raise
         return key
+
+    def _look(self, task: Any, ticket: Ticket) -> Look:
+        """See whether somebody whom this task waits for waits for it.
+
+        Raises:
+            DeadlockError: somebody does.
+        """
+        for owner in self._owners(ticket):
+            other = owner()
+            if other is not None and (other is task or waits_now(other) is not None or sleeps(other)):
+                return check_deadlock(task, ticket)
+        return Look.NO_CYCLE
+
+    async def _park_looking(self, task: Any, ticket: Any, backend: LoopBackend) -> None:
+        """`_look`, then park. As long as the owner may come to await this task, look again now and then.
+
+        Raises:
+            DeadlockError: as there.
+        """
+        look = Look.NO_CYCLE if task is None else self._look(task, ticket)
+        if look is not Look.AGAIN:
+            await ticket.park()
+        pause = SOON
+        while look is Look.AGAIN and ticket.state is QUEUED:
+            await ticket.park_until(backend.now() + pause)
+            pause = min(2 * pause, SELDOM)
+            look = check_deadlock(task, ticket)
 
     def _acquire_now(self, request: Any = None, owner: Any = None) -> Any:
         """The granted ticket, or None where waiting would be needed."""
@@ -457,7 +482,8 @@ class QueuedSynchronizer:
             RuntimeError: a loop runs in this thread.
         """
         parker = blocking_parker(f"{what} of {self}", anywhere=anywhere)
-        ticket = self._fill_in(parker, request, None)
+        owner = owner_here() if anywhere else thread_here()
+        ticket = self._fill_in(parker, request, owner)
         deadline = math.inf if timeout is None else monotonic() + timeout
         admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
         if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
@@ -465,14 +491,22 @@ class QueuedSynchronizer:
         return ticket
 
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:
+        noted = None
         try:
+            if deadline == math.inf and self._followed and ticket.owner is not None:
+                task = ticket.owner()
+                noted = self._note(task, ticket)
+                self._look(task, ticket)
             while ticket.state is QUEUED:
                 left = deadline - monotonic()
                 if not ticket.park_blocking(None if left == math.inf else left):
                     return not self._transact(self._expire, ticket)
-        except BaseException:  # KeyboardInterrupt
+        except BaseException:  # KeyboardInterrupt, DeadlockError
             self._give(self._withdraw, ticket)
             raise
+        finally:
+            if noted is not None:
+                waits.pop(noted, None)
         return True
 
     def _give_back(self, hold: Ticket) -> bool:
@@ -495,6 +529,10 @@ class QueuedSynchronizer:
         return ticket
 
     # For people.
+    def _way_out(self, ticket: Ticket) -> str:
+        """What to do where waiting with this ticket is part of a deadlock."""
+        return "call disown() on a guard that somebody else will release"
+
     def __repr__(self) -> str:
         return f"<{self} {self._describe()}>"
 
@@ -511,20 +549,6 @@ class QueuedSynchronizer:
 def being_closed() -> bool:
     """Is a coroutine being closed? Perhaps it is the collector that destroys it: then this is a finalizer."""
     return isinstance(sys.exception(), GeneratorExit)
-
-
-def weakly(task: Any) -> Any:
-    """What returns the task when called, if it still exists.
-
-    Never a strong reference: a task that is parked in a closed loop is destroyed, and its locks with it freed,
-    only if nothing keeps it.
-    """
-    if task is None:
-        return None
-    try:
-        return ref(task)
-    except TypeError:  # somebody's own loop may call its tasks by numbers
-        return lambda: task
 
 
 def _references_to_the_owner_of_a_ticket() -> int:

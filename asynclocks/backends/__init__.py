@@ -21,8 +21,9 @@ import sniffio
 
 from asynclocks._engine.ticket import Ticket
 from asynclocks.backends import asyncio as _asyncio
-from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket
-from asynclocks.backends.threads import ThreadParker
+from asynclocks.backends.awaits import is_task as _is_task_of_asyncio
+from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket, weakly
+from asynclocks.backends.threads import PlainThread, ThreadParker, this_thread
 from asynclocks.exceptions import UnsupportedLoopError
 
 __all__ = ["Backend", "Parker", "current_backend", "register_backend"]
@@ -165,7 +166,16 @@ def backend_of(task: Hashable) -> LoopBackend | None:
     for kind in type(task).__mro__:
         if kind in _backend_of_type:
             return _backend_of_type[kind]
-    return None
+    if not _is_task_of_asyncio(task):  # nest_asyncio's, a task factory's
+        return None
+    _backend_of_type[type(task)] = native
+    return native
+
+
+def sleeps(task: Hashable) -> bool:
+    """Does this task wait for anything? True also where that cannot be told."""
+    backend = backend_of(task)
+    return backend is None or backend.sleeps(task)
 
 
 def is_gone(owner: Callable[[], Any]) -> bool:
@@ -178,9 +188,31 @@ def is_gone(owner: Callable[[], Any]) -> bool:
 
 
 def task_name(task: Hashable) -> str:
-    """What to call this task in messages."""
+    """What to call this task or thread in messages."""
+    if isinstance(task, PlainThread):
+        return task.name
     backend = backend_of(task)
     return repr(task) if backend is None else backend.task_name(task)
+
+
+def is_thread(owner: Hashable) -> bool:
+    return isinstance(owner, PlainThread)
+
+
+def in_words(task: Hashable) -> str:
+    """``task 'name'``, or ``thread 'name'``."""
+    return f"{'thread' if isinstance(task, PlainThread) else 'task'} {task_name(task)!r}"
+
+
+def owner_here() -> Any:
+    """Whose is what is taken now, without waiting: a weak reference to the running task or, without one, the thread."""
+    task = running_task()
+    return thread_here() if task is None else weakly(task)
+
+
+def thread_here() -> Any:
+    """Whose is what a ``blocking_*`` call takes. In Pyodide, where one thread is everybody's: nobody's."""
+    return None if IN_PYODIDE else this_thread()
 
 
 def _running_name() -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio.tasks
 import sys
 from asyncio import AbstractEventLoop, Future, Task, _get_running_loop
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from asynclocks._engine.ticket import Ticket
+from asynclocks.backends.awaits import (
+    awaited_of,
+    awaiters_of,
+    gives_up_awaiting as _gives_up_awaiting,
+    has_a_time_limit as _has_a_time_limit,
+    is_starting_another as _is_starting_another,
+)
 from asynclocks.backends.seam import LoopBackend
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "current_task", "running_loop"]
@@ -22,6 +30,13 @@ else:
         # asyncio's own is Python there and three times as slow.
         loop = _get_running_loop()
         return None if loop is None else _current_tasks.get(loop)
+
+
+# From 3.14 on asyncio's own knows tasks in C only; those of nest_asyncio and of some task factories are in Python.
+_current_python_task: Any = getattr(asyncio.tasks, "_py_current_task", current_task)
+
+# Those in their first step. From 3.14 on nobody tells.
+EAGER_TASKS: Any = getattr(asyncio.tasks, "_eager_tasks", ()) if sys.version_info < (3, 14) else True
 
 
 class _NeverLoop:
@@ -187,7 +202,7 @@ class AsyncioBackend(LoopBackend):
         parker = AsyncioParker  # the class itself: a call less
 
     def current_task(self) -> Hashable:
-        return current_task()
+        return current_task() or _current_python_task()
 
     def task_name(self, task: Any) -> str:
         return str(task.get_name())
@@ -200,6 +215,28 @@ class AsyncioBackend(LoopBackend):
 
     def coroutine(self, task: Any) -> Any:
         return task.get_coro()
+
+    def sleeps(self, task: Any) -> bool:
+        try:
+            future = task._fut_waiter
+        except AttributeError:
+            return True
+        return not future.done() if future is not None else bool(EAGER_TASKS) and _is_starting_another(task)
+
+    def is_starting_another(self, task: Any) -> bool:
+        return _is_starting_another(task)
+
+    def awaiters(self, task: Any) -> Iterable[tuple[Any, bool]]:
+        return awaiters_of(task)
+
+    def awaited(self, task: Any) -> Iterable[Any]:
+        return awaited_of(task)
+
+    def has_a_time_limit(self, task: Any) -> bool:
+        return _has_a_time_limit(task)
+
+    def gives_up_awaiting(self, task: Any) -> bool:
+        return _gives_up_awaiting(task)
 
     def now(self) -> float:
         return _get_running_loop().time()  # type: ignore[union-attr]

@@ -9,14 +9,29 @@ parks looks at its own state again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from gc import get_referents, is_finalized
 from inspect import isawaitable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Protocol, TypeVar, runtime_checkable
+from weakref import ref
 
 from asynclocks._engine.ticket import Ticket
 from asynclocks.exceptions import UnsupportedLoopError
+
+
+def weakly(task: Any) -> Any:
+    """What returns the task when called, if it still exists.
+
+    Never a strong reference: a task that is parked in a closed loop is destroyed, and its locks with it freed,
+    only if nothing keeps it.
+    """
+    if task is None:
+        return None
+    try:
+        return ref(task)
+    except TypeError:  # somebody's own loop may call its tasks by numbers
+        return lambda: task
 
 
 @runtime_checkable
@@ -155,18 +170,43 @@ class LoopBackend:
         """The task's own coroutine, None where it cannot be told."""
         return None
 
+    # Who awaits whom, as far as the loop tells. Asked only when a task is about to park.
+    def sleeps(self, task: Any) -> bool:
+        """Does it wait for anything? True also where that cannot be told."""
+        return True
+
+    def is_starting_another(self, task: Any) -> bool:
+        """Is it in the middle of a step, though another task runs? Then it started that one just now."""
+        return False
+
+    def awaiters(self, task: Any) -> Iterable[tuple[Any, bool]]:
+        """Who waits for this task's end: tasks, and whether they do so now (True) or will in time."""
+        return ()
+
+    def awaited(self, task: Any) -> Iterable[Any]:
+        """The tasks for whose end this one waits now, if it needs them all."""
+        return ()
+
+    def has_a_time_limit(self, task: Any) -> bool:
+        """Did this very task, and not somebody around it, limit the time of what it does now?"""
+        return False
+
+    def gives_up_awaiting(self, task: Any) -> bool:
+        """Will the wait of this one for another task end by itself, when its time is over?"""
+        return False
+
     def is_being_closed(self, task: Any) -> bool:
         """Is the collector closing this task's coroutine, or one that it awaits?
 
         From 3.15 on weak references to a task answer until the collector has run all finalizers.
         """
-        return any(map(is_finalized, _awaited_by(self.coroutine(task))))
+        return any(map(is_finalized, coroutines_in(self.coroutine(task))))
 
 
 _AWAITS = {CoroutineType: "cr_await", GeneratorType: "gi_yieldfrom", AsyncGeneratorType: "ag_await"}
 
 
-def _awaited_by(awaitable: Any) -> Iterator[Any]:
+def coroutines_in(awaitable: Any) -> Iterator[Any]:
     """This coroutine, the one that it awaits, the one that that one awaits, and so on, as far as they sleep."""
     while awaitable is not None:
         awaits = _AWAITS.get(type(awaitable))

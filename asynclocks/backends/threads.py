@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import threading
 from _thread import allocate_lock
+from typing import Any
+from weakref import ref
 
 from asynclocks._engine.ticket import Ticket
 
 
-class ThreadParker(Ticket):
-    __slots__ = ("_gate",)
+class PlainThread:
+    """One thread, as the owner of what it took. It ends with the thread: what a finished one holds has no owner."""
+
+    __slots__ = ("__weakref__", "ident")
 
     def __init__(self) -> None:
+        self.ident = threading.get_ident()
+
+    @property
+    def name(self) -> str:
+        return next((thread.name for thread in threading.enumerate() if thread.ident == self.ident), str(self.ident))
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.thread = PlainThread()
+        self.reference = ref(self.thread)
+
+
+_here = _Here()
+
+
+def this_thread() -> Any:
+    """A weak reference to the running thread."""
+    return _here.reference
+
+
+class ThreadParker(Ticket):
+    __slots__ = ("_gate", "_sleeper")
+
+    def __init__(self) -> None:
+        self._sleeper = this_thread()
         self._gate = allocate_lock()
         self._gate.acquire()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
 
@@ -49,7 +51,11 @@ class TrioParker(Ticket):
     async def park_until(self, end: float) -> bool:
         with trio.CancelScope(deadline=end) as scope:
             await self.park()
-        return not scope.cancelled_caught
+        if not scope.cancelled_caught:
+            return True
+        if hasattr(self, "_aborted"):
+            del self._aborted  # it may park again
+        return False
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._sleeper = _nobody  # whoever unparks now finds nobody to reschedule
@@ -119,6 +125,35 @@ class TrioBackend(LoopBackend):
 
     def now(self) -> float:
         return trio.current_time()
+
+    def sleeps(self, task: Any) -> bool:
+        return getattr(task, "_abort_func", task) is not None
+
+    def awaiters(self, task: Any) -> Iterable[tuple[Any, bool]]:
+        nursery = task.parent_nursery
+        return () if nursery is None else ((nursery.parent_task, _at_its_end(nursery)),)
+
+    def awaited(self, task: Any) -> Iterable[Any]:
+        return chain.from_iterable(nursery.child_tasks for nursery in task.child_nurseries if _at_its_end(nursery))
+
+    def has_a_time_limit(self, task: Any) -> bool:
+        return _limits_itself(task)
+
+
+def _at_its_end(nursery: trio.Nursery) -> bool:
+    """Does its task wait there for the others?"""
+    return bool(getattr(nursery, "_parent_waiting_in_aexit", False))
+
+
+def _limits_itself(task: Task) -> bool:
+    nursery = task.parent_nursery
+    status: Any = task._cancel_status
+    outside = None if nursery is None else nursery._cancel_status
+    while status is not None and status is not outside:
+        if status._scope.deadline < math.inf:
+            return True
+        status = status._parent
+    return False
 
 
 def running() -> bool:

@@ -13,7 +13,7 @@ from reprlib import recursive_repr
 from typing import Any, Self, TypeVar, cast, overload
 
 from asynclocks._engine.callbacks import no_coroutine
-from asynclocks.backends import task_name
+from asynclocks.backends import in_words, owner_here
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.concurrent_map.keys import MISSING
 from asynclocks.concurrent_map.steps import KeyHeld, SteppingDict, set_item
@@ -325,8 +325,12 @@ class SharedDict(SteppingDict[K, V]):
 
     def _refusal(self, what: str, key: K) -> KeyLockedError:
         item = self._held.get(key)
-        owners = item._owners() if item is not None else ()
-        names = ", ".join({f"task {task_name(task)!r}" for owner in owners if (task := owner()) is not None})
+        owners = [task for owner in (item._owners() if item is not None else ()) if (task := owner()) is not None]
+        me = owner_here()
+        if me is not None and me() in owners:
+            held = f"{what}: {self._name_of_key(key)} is held by this very {in_words(me())}"
+            return KeyLockedError(f"{held}, whose next entry(key) would wait for itself; use what it has: the entry")
+        names = ", ".join({in_words(owner) for owner in owners})
         return KeyLockedError(
             f"{what}: {self._name_of_key(key)} is held{' by ' * bool(names)}{names}; wait your turn with "
             "`async with map.entry(key)`, or with blocking_entry(key) in a plain thread, or try again later"

@@ -192,6 +192,9 @@ class Flight(QueuedSynchronizer):
             self._give(self._withdraw, leader)
 
     # For people.
+    def _way_out(self, ticket: Ticket) -> str:
+        return "let no init wait for its own key"
+
     def __str__(self) -> str:
         return f"the init of key {self.key!r} of {self._map._title()}"
 

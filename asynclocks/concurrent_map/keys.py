@@ -171,6 +171,13 @@ class KeyLock(QueuedSynchronizer):
         return super()._give(change, argument)
 
     # For people.
+    def _way_out(self, ticket: Ticket) -> str:
+        holder = self.holder
+        if holder is not None and holder.request is FLIGHT:
+            return "let no init wait for its own key"
+        own = "use the entry that holds the key" if holder is not None else "release the ref before"
+        return f"{own}, or call its disown() if somebody else will release it"
+
     def __str__(self) -> str:
         return self.map._name_of_key(self.key)
 

@@ -17,8 +17,8 @@ from asynclocks import backends
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, give_back
-from asynclocks._engine.synchronizer import Ticket, weakly
-from asynclocks.backends import blocking_parker, running_task, whose_turn
+from asynclocks._engine.synchronizer import Ticket
+from asynclocks.backends import blocking_parker, owner_here, whose_turn
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.dict import SharedDict
 from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref, new_object
@@ -215,8 +215,7 @@ class ConcurrentMap(SharedDict[K, V]):
             line = hold.request
 
     def _take_now(self, what: str, key: K, request: Any) -> Ticket:
-        task = running_task()
-        owner = None if task is None else weakly(task)
+        owner = owner_here()
         line: Any = self._line_of(key)
         while True:
             hold: Ticket | None = line._acquire_now(request, owner)

@@ -740,6 +740,7 @@ def test_a_line_that_is_gone_as_a_block_ends_leaves_the_mutex_free(threads: Thre
 
     async def main() -> None:
         async with mutex as guard:
+            guard.disown()  # or it would be a deadlock, if only the task waited for the coroutine
             waiting = await asyncio.ensure_future(begin_waiting())
             mutex.interfere = waiting.close
         assert guard.released
@@ -926,7 +927,7 @@ def test_guards_are_collected_in_whatever_thread(
 
     def work(number: int) -> None:
         for turn in range(60):
-            Knot(locks[(number + turn) % 3].blocking_lock())
+            Knot(locks[(number + turn) % 3].blocking_lock().disown())
             with limit.blocking_acquire(1 + turn % 2), locks[turn % 3].blocking_lock() as guard:
                 guard.value += 1
             gc.collect(0)

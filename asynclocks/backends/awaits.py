@@ -1,0 +1,155 @@
+"""Which task awaits which, on asyncio: what a task's callbacks, and the coroutines it sleeps in, tell.
+
+asyncio tells it from 3.14 on (``future_add_to_awaited_by``), but not whether somebody who started a task waits for it
+already, nor whether they wait for all tasks or for the first. Callbacks tell both, on every version: who awaits a task
+or future has left a callback there. What nobody left there is not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from asyncio import FIRST_COMPLETED, TaskGroup, isfuture
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from gc import get_referrers
+from types import FrameType
+from typing import Any
+
+from asynclocks.backends.seam import coroutines_in
+
+__all__ = ["awaited_of", "awaiters_of", "gives_up_awaiting", "has_a_time_limit", "is_starting_another"]
+
+
+def awaiters_of(future: Any) -> Iterator[tuple[Any, bool]]:
+    """Who waits until this task or future is done, and whether they do so now or will at the end of their group."""
+    for callback, _ in future._callbacks or ():
+        yield from _behind(callback, future)
+
+
+def _behind(callback: Any, future: Any) -> Iterator[tuple[Any, bool]]:
+    who: Any = getattr(callback, "__self__", None)
+    if is_task(who):  # `await`
+        if who._fut_waiter is future:
+            yield who, True
+    elif isinstance(who, TaskGroup):
+        yield from _of_group(who._parent_task, who._on_completed_fut)  # type: ignore[attr-defined]
+    else:
+        known = _CLOSURES.get((getattr(callback, "__module__", ""), getattr(callback, "__qualname__", "")))
+        if known is not None:
+            yield from known(**_variables(callback))
+
+
+def _of_group(parent: Any, end: Any) -> Iterator[tuple[Any, bool]]:
+    if parent is not None:
+        yield parent, end is not None and parent._fut_waiter is end and not end.done()
+
+
+def _gather_or_shield(outer: Any = None, **_: Any) -> Iterator[tuple[Any, bool]]:
+    return iter(()) if outer is None else awaiters_of(outer)
+
+
+def _wait(waiter: Any, counter: int, return_when: str, timeout_handle: Any, **_: Any) -> Iterator[tuple[Any, bool]]:
+    needed = timeout_handle is None and (return_when != FIRST_COMPLETED or counter == 1)
+    return awaiters_of(waiter) if needed else iter(())
+
+
+def _anyio_group(self: Any, **_: Any) -> Iterator[tuple[Any, bool]]:
+    # Older ones wait with `asyncio.wait`.
+    return _of_group(self.cancel_scope._host_task, getattr(self, "_on_completed_fut", None))
+
+
+_ANYIO = "anyio._backends._asyncio"
+_CLOSURES: dict[tuple[str, str], Callable[..., Iterator[tuple[Any, bool]]]] = {
+    ("asyncio.tasks", "gather.<locals>._done_callback"): _gather_or_shield,
+    ("asyncio.tasks", "shield.<locals>._inner_done_callback"): _gather_or_shield,
+    ("asyncio.tasks", "_wait.<locals>._on_completion"): _wait,
+    (_ANYIO, "TaskGroup._spawn.<locals>.task_done"): _anyio_group,
+}
+
+
+def _variables(function: Any) -> dict[str, Any]:
+    """What a nested function refers to of the function around it."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not set yet
+            found[name] = None
+    return found
+
+
+def is_task(one: Any) -> bool:
+    """Is it a task of asyncio's kind, whoever wrote its class?"""
+    return isfuture(one) and hasattr(one, "get_coro") and hasattr(one, "_fut_waiter")
+
+
+def gives_up_awaiting(task: Any) -> bool:
+    """Is it in `asyncio.wait_for` with a timeout? That ends by itself."""
+    frame = _innermost(task)
+    if frame is None or not _is(frame, "asyncio.tasks", "wait_for"):
+        return False
+    return frame.f_locals["timeout"] is not None
+
+
+def has_a_time_limit(task: Any) -> bool:
+    """Is it in an ``async with asyncio.timeout(…)`` or in a cancel scope of anyio's that has a deadline?"""
+    # Each refers to its task. Nothing else leads from the task to them on all loops.
+    for one in get_referrers(task):
+        variables = one if isinstance(one, dict) else getattr(one, "__dict__", {})
+        if variables.get("_task") is task and variables.get("_timeout_handler") is not None:
+            return True
+        if getattr(one, "_host_task", None) is task and getattr(one, "deadline", math.inf) < math.inf:
+            return True
+    return False
+
+
+def _innermost(task: Any) -> FrameType | None:
+    """The frame that this task sleeps in, None if it cannot be told."""
+    last = deque(coroutines_in(task.get_coro()), maxlen=1)
+    return getattr(last[0], "cr_frame", None) if last else None
+
+
+def _is(frame: FrameType, module: str, name: str) -> bool:
+    return frame.f_code.co_qualname == name and frame.f_globals.get("__name__") == module
+
+
+def awaited_of(task: Any) -> Iterator[Any]:
+    """The tasks that this one waits for now, if it needs them all."""
+    future = task._fut_waiter
+    if future is None or future.done():
+        return
+    if is_task(future):
+        yield future
+        return
+    children = getattr(future, "_children", None)  # of `gather`
+    if children is None:
+        children = _inside_shield(future) or _of_frame(_innermost(task), future)
+    yield from (child for child in children if is_task(child) and not child.done())
+
+
+def _inside_shield(future: Any) -> list[Any]:
+    for callback, _ in future._callbacks or ():
+        if getattr(callback, "__qualname__", None) == "shield.<locals>._outer_done_callback":
+            return [_variables(callback)["inner"]]
+    return []
+
+
+def _of_frame(frame: FrameType | None, future: Any) -> Iterable[Any]:
+    """For whom the function waits that sleeps on this future in this frame."""
+    if frame is None:
+        return ()
+    group: Any = frame.f_locals.get("self")
+    of_group = _is(frame, _ANYIO, "TaskGroup.__aexit__") or isinstance(group, TaskGroup)
+    if of_group and getattr(group, "_on_completed_fut", None) is future:
+        return tuple(group._tasks)
+    if _is(frame, "asyncio.tasks", "_wait"):
+        variables = frame.f_locals
+        fs = [one for one in variables["fs"] if not one.done()]
+        if variables["timeout_handle"] is None and (variables["return_when"] != FIRST_COMPLETED or len(fs) == 1):
+            return fs
+    return ()
+
+
+def is_starting_another(task: Any) -> bool:
+    """Is it in the middle of a step, though another task runs? That one is eager, then, and this one started it."""
+    return getattr(task.get_coro(), "cr_running", False) is True and task._fut_waiter is None

@@ -1,0 +1,409 @@
+"""Deadlocks through awaits: a child waits for what its parent holds, and the parent waits for the child.
+
+Each shape of waiting has an innocent twin: the parent starts the same child and lets go before it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import anyio
+import pytest
+
+from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock
+from tests.support import on_trio, settle
+
+Work = Callable[[], Any]
+Shape = Callable[[Work, Work], Awaitable[object]]  # starts a child, does something, waits for the child
+
+
+async def by_anyio_group(child: Work, meanwhile: Work) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child, name="child")
+        await meanwhile()
+
+
+async def by_grandchild(child: Work, meanwhile: Work) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(by_anyio_group, child, meanwhile, name="middle")
+
+
+async def by_nursery(child: Work, meanwhile: Work) -> None:
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child, name="child")
+        await meanwhile()
+
+
+async def by_task_group(child: Work, meanwhile: Work) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_run(child), name="child")
+        await meanwhile()
+
+
+def started(child: Work) -> asyncio.Task[object]:
+    return asyncio.get_running_loop().create_task(_run(child), name="child")
+
+
+async def by_await(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await task
+
+
+async def by_gather(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await asyncio.gather(asyncio.sleep(0), task)
+
+
+async def by_shield(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await asyncio.shield(task)
+
+
+async def by_wait(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await asyncio.wait([task])
+    task.result()
+
+
+async def by_wait_for_the_first(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await asyncio.wait([task], return_when=asyncio.FIRST_COMPLETED)
+    task.result()
+
+
+async def by_wait_for_without_a_timeout(child: Work, meanwhile: Work) -> None:
+    task = started(child)
+    await meanwhile()
+    await asyncio.wait_for(task, None)
+
+
+async def _run(work: Work) -> object:
+    return await work()
+
+
+async def nothing() -> None: ...
+
+
+GROUPS: list[Shape] = [by_anyio_group, by_grandchild]
+ASYNCIO: list[Shape] = [
+    by_task_group, by_await, by_gather, by_shield, by_wait, by_wait_for_the_first, by_wait_for_without_a_timeout,
+]  # fmt: skip
+NEED_C_TASKS = [by_task_group, by_wait_for_without_a_timeout] if sys.version_info >= (3, 14) else []
+on_asyncio = pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+both_kinds_of_tasks = pytest.mark.parametrize("python_tasks", [False, True], ids=["C tasks", "Python tasks"])
+
+
+@contextmanager
+def tasks_in_python(yes: bool) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
+        options.pop("eager_start", None)
+        return asyncio.tasks._PyTask(coroutine, loop=loop, **options)  # type: ignore[attr-defined]
+
+    if yes:
+        loop.set_task_factory(factory)
+    try:
+        yield
+    finally:
+        loop.set_task_factory(before)
+
+
+def deadlock_in(error: BaseException) -> DeadlockError:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DeadlockError)
+    return error
+
+
+async def told(work: Work, *, python_tasks: bool = False) -> DeadlockError:
+    """What `work` is told in a task called parent."""
+    if on_trio():
+        with pytest.raises(BaseException) as caught:  # noqa: PT011  # perhaps in a group
+            await work()
+    else:
+        with tasks_in_python(python_tasks):
+            parent = asyncio.get_running_loop().create_task(_run(work), name="parent")
+            with pytest.raises(BaseException) as caught:  # noqa: PT011
+                await parent
+    return deadlock_in(caught.value)
+
+
+async def check_guilty(shape: Shape, *, python_tasks: bool = False, meanwhile: Work = nothing) -> None:
+    mutex = Mutex(name="m")
+
+    async def take() -> None:
+        async with mutex:
+            pytest.fail("its parent has it")
+
+    async def parent() -> None:
+        async with mutex:
+            await shape(take, meanwhile)
+
+    error = await told(parent, python_tasks=python_tasks)
+    assert "waits for Mutex 'm' held by task" in error.cycle[0]
+    assert all(" awaits task " in link for link in error.cycle[1:])
+    assert len(error.cycle) == (3 if shape is by_grandchild else 2)
+    assert "what you hold" in str(error)
+    if not on_trio() and shape in ASYNCIO:
+        assert error.cycle == (
+            "task 'child' waits for Mutex 'm' held by task 'parent'",
+            "task 'parent' awaits task 'child'",
+        )
+    assert not mutex.locked()
+    assert mutex.statistics().waiting == 0
+
+
+async def check_innocent(shape: Shape, *, python_tasks: bool = False) -> None:
+    mutex = Mutex()
+    guard = await mutex.lock()
+    got: list[int] = []
+
+    async def take() -> None:
+        async with mutex:
+            got.append(1)
+
+    async def let_go() -> None:
+        await settle()
+        assert mutex.statistics().waiting == 1
+        await anyio.sleep(0.01)
+        guard.release()
+
+    if on_trio():
+        await shape(take, let_go)
+    else:
+        with tasks_in_python(python_tasks):
+            await asyncio.get_running_loop().create_task(_run(lambda: shape(take, let_go)))
+    assert got == [1]
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+async def test_a_child_that_waits_for_what_its_group_s_task_holds_is_told(shape: Shape) -> None:
+    """The commonest deadlock of all; the words say who awaits whom."""
+    await check_guilty(shape)
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+async def test_a_task_that_lets_go_before_its_group_ends_is_innocent(shape: Shape) -> None:
+    """Though it will wait for the child."""
+    await check_innocent(shape)
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+async def test_a_task_that_comes_to_wait_later_is_found_as_well(shape: Shape) -> None:
+    """The child waits first; it looks again from time to time."""
+    await check_guilty(shape, meanwhile=lambda: anyio.sleep(0.01))
+
+
+@pytest.mark.loops("trio")
+async def test_a_nursery_s_own_are_followed() -> None:
+    """Without anyio: in time, late, and innocent."""
+    await check_guilty(by_nursery)
+    await check_guilty(by_nursery, meanwhile=lambda: anyio.sleep(0.01))
+    await check_innocent(by_nursery)
+
+
+@on_asyncio
+@both_kinds_of_tasks
+@pytest.mark.parametrize("shape", ASYNCIO)
+async def test_every_way_to_await_a_child_is_followed(shape: Shape, python_tasks: bool) -> None:
+    """Each tells the child, whatever its tasks are made of."""
+    if python_tasks and shape in NEED_C_TASKS:
+        pytest.skip("asyncio itself does not know such tasks here")
+    await check_guilty(shape, python_tasks=python_tasks)
+
+
+@on_asyncio
+@both_kinds_of_tasks
+@pytest.mark.parametrize("shape", ASYNCIO)
+async def test_whoever_does_not_await_the_child_yet_is_innocent(shape: Shape, python_tasks: bool) -> None:
+    """It lets go first."""
+    if python_tasks and shape in NEED_C_TASKS:
+        pytest.skip("asyncio itself does not know such tasks here")
+    await check_innocent(shape, python_tasks=python_tasks)
+
+
+@on_asyncio
+async def test_a_parent_that_waits_for_the_first_of_several_is_innocent() -> None:
+    """Another child may end first."""
+    mutex = Mutex()
+
+    async def take() -> None:
+        async with mutex:
+            pass
+
+    async def other() -> None:
+        await settle()
+
+    async with mutex:
+        tasks = [started(take), started(other)]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {tasks[1]}
+    await tasks[0]
+
+
+@on_asyncio
+@pytest.mark.parametrize("wait", [asyncio.wait, asyncio.wait_for])
+async def test_a_parent_that_awaits_with_a_timeout_is_innocent(wait: Any) -> None:
+    """Its wait ends by itself."""
+    mutex = Mutex()
+    waiting: list[Any] = []
+
+    async def take() -> None:
+        async with mutex:
+            pass
+
+    async with mutex:
+        waiting.append(started(take))
+        with suppress(TimeoutError):
+            await (wait(waiting, timeout=0.05) if wait is asyncio.wait else wait(waiting[0], 0.05))
+    with suppress(asyncio.CancelledError):
+        await waiting[0]
+
+
+async def test_a_child_that_limits_its_own_time_is_innocent() -> None:
+    """It gives up, and the parent goes on."""
+    mutex = Mutex()
+
+    async def take() -> None:
+        with pytest.raises(TimeoutError):
+            async with mutex.lock(timeout=0.01):
+                pytest.fail("held")
+        with anyio.move_on_after(0.01):
+            await mutex.lock()
+        if not on_trio():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await mutex.lock()
+
+    async with mutex:
+        await by_anyio_group(take, nothing)
+
+
+async def test_a_child_that_somebody_else_frees_is_innocent() -> None:
+    """The guard was disowned: a sibling releases."""
+    mutex = Mutex()
+    guard = (await mutex.lock()).disown()
+
+    async def take() -> None:
+        async with mutex:
+            assert guard.released
+
+    async def release() -> None:
+        await settle()
+        guard.release()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take)
+        tasks.start_soon(release)
+
+
+async def test_a_background_task_that_nobody_awaits_is_innocent() -> None:
+    """The holder waits for somebody else."""
+    mutex = Mutex()
+
+    async def take() -> None:
+        async with mutex:
+            pass
+
+    async with anyio.create_task_group() as tasks, mutex:
+        tasks.start_soon(take)
+        await by_anyio_group(settle, nothing)
+
+
+# a: holds A, awaits its child      b: holds B, awaits its child
+#     a's child: waits for B
+#                                       b's child: waits for A
+async def test_a_cycle_through_two_groups_is_found() -> None:
+    """Of children who hold nothing."""
+    first, second = Mutex(name="A"), Mutex(name="B")
+    errors: list[DeadlockError] = []
+    go = anyio.Event()
+
+    async def hold_and_await(mine: Mutex[Any], theirs: Mutex[Any]) -> None:
+        async def take() -> None:
+            await go.wait()
+            try:
+                async with theirs:
+                    pass
+            except DeadlockError as error:
+                errors.append(error)
+
+        async with mine:
+            await by_anyio_group(take, nothing)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold_and_await, first, second, name="a")
+        tasks.start_soon(hold_and_await, second, first, name="b")
+        await settle()
+        go.set()
+    assert len(errors) == 1
+    assert len(errors[0].cycle) == 4
+    assert len([link for link in errors[0].cycle if "awaits" in link]) == 2
+
+
+@pytest.mark.parametrize("kind", ["read", "write", "entry", "cell", "init"])
+async def test_every_kind_of_hold_is_followed_through_awaits(kind: str) -> None:
+    """Read and write guards, entries, and initializers."""
+    lock, shared, cell = RwLock(), ConcurrentMap[str, int](), OnceCell[int]()
+    waits: dict[str, Work] = {
+        "read": lock.write,
+        "write": lock.read,
+        "entry": lambda: shared.entry("k"),
+        "cell": cell.wait,
+        "init": lambda: shared.get_or_insert_with("k", lambda: 1),
+    }
+    child = waits[kind]
+
+    async def init() -> int:
+        await by_anyio_group(child, nothing)
+        return 1
+
+    async def parent() -> None:
+        if kind in {"read", "write"}:
+            async with lock.read() if kind == "read" else lock.write():
+                await init()
+        elif kind == "entry":
+            async with shared.entry("k"):
+                await init()
+        elif kind == "cell":
+            await cell.get_or_init(init)
+        else:
+            await shared.get_or_insert_with("k", init)
+
+    assert len((await told(parent)).cycle) == 2
+
+
+async def test_a_holder_with_very_many_children_is_looked_at_in_part() -> None:
+    """An outsider who waits for it asks a few of them only, and waits."""
+    mutex = Mutex()
+    go = anyio.Event()
+
+    async def hold() -> None:
+        async with mutex, anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(go.wait)
+
+    async def outsider() -> None:
+        async with Mutex(), mutex:
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold)
+        await settle()
+        tasks.start_soon(outsider)
+        await settle()
+        assert mutex.statistics().waiting == 1
+        go.set()
