@@ -443,6 +443,9 @@ class Semaphore(QueuedSynchronizer):
             raise ClosedError(f"{self} is closed")
 
     # The engine's questions.
+    def _takers(self, ticket: Ticket) -> list[Any]:
+        return [permit._entrant for permit in list(self._entered.values())]
+
     def _join(self, ticket: Ticket) -> bool:
         return self._ask_for_nothing(ticket) or super()._join(ticket)
 

@@ -23,6 +23,9 @@ class PlaceTicket(Ticket):
     def unpark(self) -> bool:
         return self.sleeper is None or self.sleeper.unpark()
 
+    def whose(self) -> Any:
+        return self.sleeper.whose() if isinstance(self.sleeper, Ticket) else None
+
 
 class Place:
     """A place in the line before anybody sleeps on it: a `Wait` may.

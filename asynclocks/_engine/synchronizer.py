@@ -533,6 +533,10 @@ class QueuedSynchronizer:
         """What to do where waiting with this ticket is part of a deadlock."""
         return "call disown() on a guard that somebody else will release"
 
+    def _title_without_values(self) -> str:
+        """What to call it where no value may be named, a key of a map say."""
+        return str(self)
+
     def __repr__(self) -> str:
         return f"<{self} {self._describe()}>"
 

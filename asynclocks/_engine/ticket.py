@@ -54,6 +54,10 @@ class Ticket:
         """Is whoever parked with this being cancelled, so that the wait will end by itself?"""
         return False
 
+    def whose(self) -> Any:
+        """Who sleeps with this, a task or a thread; None where that cannot be told."""
+        return None
+
     def settle(self) -> None:
         """It was admitted at once and will not park."""
 

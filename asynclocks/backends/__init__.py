@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -22,7 +23,7 @@ import sniffio
 from asynclocks._engine.ticket import Ticket
 from asynclocks.backends import asyncio as _asyncio
 from asynclocks.backends.awaits import is_task as _is_task_of_asyncio
-from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket, weakly
+from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket, frames_of, weakly
 from asynclocks.backends.threads import PlainThread, ThreadParker, this_thread
 from asynclocks.exceptions import UnsupportedLoopError
 
@@ -202,6 +203,33 @@ def is_thread(owner: Hashable) -> bool:
 def in_words(task: Hashable) -> str:
     """``task 'name'``, or ``thread 'name'``."""
     return f"{'thread' if isinstance(task, PlainThread) else 'task'} {task_name(task)!r}"
+
+
+def loop_runs(task: Hashable) -> bool:
+    """Does the loop of this task run now? Of a thread, and where it cannot be told: yes."""
+    backend = backend_of(task)
+    return backend is None or backend.loop_runs(task)
+
+
+def stack_of(task: Hashable, threads: Mapping[int, FrameType]) -> list[FrameType]:
+    """Where this task or thread is, the outermost frame first; `threads` are the innermost frames of all threads."""
+    if isinstance(task, PlainThread):
+        return _stack(threads.get(task.ident))
+    backend = backend_of(task)
+    frames = [] if backend is None else list(frames_of(backend.coroutine(task)))
+    for innermost in threads.values() if len(frames) == 1 else ():  # in the middle of a step, perhaps
+        stack = _stack(innermost)
+        if frames[0] in stack:
+            return stack[stack.index(frames[0]) :]
+    return frames
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    stack = []
+    while frame is not None:
+        stack.append(frame)
+        frame = frame.f_back
+    return stack[::-1]
 
 
 def owner_here() -> Any:

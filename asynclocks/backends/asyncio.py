@@ -16,6 +16,7 @@ from asynclocks.backends.awaits import (
     gives_up_awaiting as _gives_up_awaiting,
     has_a_time_limit as _has_a_time_limit,
     is_starting_another as _is_starting_another,
+    sleeper_on,
 )
 from asynclocks.backends.seam import LoopBackend
 
@@ -135,6 +136,9 @@ class AsyncioParker(Ticket):
         future = self._future()
         return future is not None and future.cancelled()
 
+    def whose(self) -> Any:
+        return sleeper_on(self._future())
+
     def leave(self) -> None:
         parked = self._parked()
         if parked is not None:
@@ -215,6 +219,9 @@ class AsyncioBackend(LoopBackend):
 
     def coroutine(self, task: Any) -> Any:
         return task.get_coro()
+
+    def loop_runs(self, task: Any) -> bool:
+        return bool(task.get_loop().is_running())
 
     def sleeps(self, task: Any) -> bool:
         try:

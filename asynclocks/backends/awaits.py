@@ -17,7 +17,15 @@ from typing import Any
 
 from asynclocks.backends.seam import coroutines_in
 
-__all__ = ["awaited_of", "awaiters_of", "gives_up_awaiting", "has_a_time_limit", "is_starting_another"]
+__all__ = [
+    "awaited_of",
+    "awaiters_of",
+    "gives_up_awaiting",
+    "has_a_time_limit",
+    "is_starting_another",
+    "is_task",
+    "sleeper_on",
+]
 
 
 def awaiters_of(future: Any) -> Iterator[tuple[Any, bool]]:
@@ -76,6 +84,12 @@ def _variables(function: Any) -> dict[str, Any]:
         except ValueError:  # not set yet
             found[name] = None
     return found
+
+
+def sleeper_on(future: Any) -> Any:
+    """The task that sleeps on this future, None if it cannot be told."""
+    callbacks = () if future is None else future._callbacks or ()
+    return next((who for callback, _ in callbacks if is_task(who := getattr(callback, "__self__", None))), None)
 
 
 def is_task(one: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from gc import get_referents, is_finalized
 from inspect import isawaitable
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 from weakref import ref
 
@@ -170,6 +170,10 @@ class LoopBackend:
         """The task's own coroutine, None where it cannot be told."""
         return None
 
+    def loop_runs(self, task: Any) -> bool:
+        """Does the loop of this task run now?"""
+        return True
+
     # Who awaits whom, as far as the loop tells. Asked only when a task is about to park.
     def sleeps(self, task: Any) -> bool:
         """Does it wait for anything? True also where that cannot be told."""
@@ -203,6 +207,15 @@ class LoopBackend:
         return any(map(is_finalized, coroutines_in(self.coroutine(task))))
 
 
+def frames_of(coroutine: Any) -> Iterator[FrameType]:
+    """Where a task is with its coroutine, the outermost first."""
+    for one in coroutines_in(coroutine):
+        frame = next((frame for name in _FRAMES if (frame := getattr(one, name, None)) is not None), None)
+        if frame is not None:
+            yield frame
+
+
+_FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITS = {CoroutineType: "cr_await", GeneratorType: "gi_yieldfrom", AsyncGeneratorType: "ag_await"}
 
 

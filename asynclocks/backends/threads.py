@@ -49,6 +49,9 @@ class ThreadParker(Ticket):
         """Sleep until unparked, at most `timeout` seconds. False: the time is over."""
         return self._gate.acquire(True, -1 if timeout is None else max(0, min(timeout, threading.TIMEOUT_MAX)))
 
+    def whose(self) -> Any:
+        return self._sleeper()
+
     def unpark(self) -> bool:
         self._gate.release()
         return True

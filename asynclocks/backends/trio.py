@@ -62,6 +62,9 @@ class TrioParker(Ticket):
         self._aborted = True
         return Abort.SUCCEEDED
 
+    def whose(self) -> Any:
+        return self._sleeper()
+
     def gives_up(self) -> bool:
         return hasattr(self, "_aborted")
 

@@ -195,6 +195,9 @@ class Flight(QueuedSynchronizer):
     def _way_out(self, ticket: Ticket) -> str:
         return "let no init wait for its own key"
 
+    def _title_without_values(self) -> str:
+        return f"the init of a key of {self._map._title()}"
+
     def __str__(self) -> str:
         return f"the init of key {self.key!r} of {self._map._title()}"
 

@@ -178,6 +178,9 @@ class KeyLock(QueuedSynchronizer):
         own = "use the entry that holds the key" if holder is not None else "release the ref before"
         return f"{own}, or call its disown() if somebody else will release it"
 
+    def _title_without_values(self) -> str:
+        return f"a key of {self.map._title()}"
+
     def __str__(self) -> str:
         return self.map._name_of_key(self.key)
 
