@@ -6,6 +6,7 @@ signal handler; they take no lock. What they tell are names and positions in cod
 >>> import asyncio
 >>> from asynclocks import Mutex
 >>> async def main():
+...     asyncio.current_task().set_name("main")
 ...     mutex = Mutex(name="accounts")
 ...     async with mutex:
 ...         waiting = asyncio.create_task(mutex.acquire(), name="late")
@@ -14,7 +15,7 @@ signal handler; they take no lock. What they tell are names and positions in cod
 ...             print(report.waiter, "waits for", report.lock, "held by", *report.holders)
 ...         waiting.cancel()
 >>> asyncio.run(main())
-task 'late' waits for Mutex 'accounts' held by task 'Task-1'
+task 'late' waits for Mutex 'accounts' held by task 'main'
 """
 
 from __future__ import annotations
