@@ -186,6 +186,10 @@ async def test_nothing_is_taken_from_a_semaphore_that_is_closed_or_shrinking() -
         (waiter,) = await in_turn(tasks, semaphore.take)
         assert not waiter.done
         semaphore.give()
+    closed = Semaphore(1)
+    closed.close()
+    with pytest.raises(ClosedError):
+        closed.try_take()
     semaphore.close()
     for call in (semaphore.try_take, semaphore.blocking_take):
         with pytest.raises((ClosedError, RuntimeError)):
