@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from asynclocks.condvar import Condvar
+from asynclocks.event import Event
 from asynclocks.mutex import MutexGuard
+from asynclocks.semaphore import Semaphore
 
 P = TypeVar("P")
 
@@ -28,3 +31,93 @@ def hold_again(guard: MutexGuard[Any]) -> bool:
         return False
     guard.leave_held()
     return True
+
+
+def semaphore_of(value: int | Semaphore, message: str) -> Semaphore:
+    """The semaphore given for the value, or a new one.
+
+    Raises:
+        ValueError: the value is negative.
+        TypeError: it is neither a number nor a semaphore.
+    """
+    if not isinstance(value, int):
+        return given(value, Semaphore)
+    if value < 0:
+        raise ValueError(message)
+    return Semaphore(value)
+
+
+def give_or_add(semaphore: Semaphore) -> None:
+    """Add one to what is free, or let in who waits first; more than there were at first is no error."""
+    try:
+        semaphore.give()
+    except ValueError:
+        semaphore.add_permits(1)
+
+
+class Flag:
+    """An event that is set."""
+
+    __slots__ = ()
+
+    _event: Event
+
+    def __init__(self, event: Event | None = None) -> None:
+        self._event = given(event, Event)  # type: ignore[misc]  # the subclasses have the slot
+
+    def set(self) -> None:
+        """Set the flag, and wake whoever waits for it."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Is the flag set?"""
+        return self._event.is_set()
+
+
+class ClearableFlag(Flag):
+    """An event that is set and cleared."""
+
+    __slots__ = ()
+
+    def clear(self) -> None:
+        """Clear the flag."""
+        self._event.clear()
+
+
+class UnownedCondition:
+    """A condition over a lock that anybody releases: what is not a wait."""
+
+    __slots__ = ()
+
+    _lock: Any
+    _condvar: Condvar
+
+    def release(self) -> None:
+        """`Lock.release`."""
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """`Lock.locked`."""
+        return bool(self._lock.locked())
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the `n` that have waited longest.
+
+        Raises:
+            RuntimeError: the lock is not held.
+        """
+        self._check_held("notify on")
+        self._condvar.notify(n)
+
+    def notify_all(self) -> None:
+        """Wake whoever waits.
+
+        Raises:
+            RuntimeError: the lock is not held.
+        """
+        self._check_held("notify on")
+        self._condvar.notify_all()
+
+    def _check_held(self, what: str) -> None:
+        if not self._lock._is_held():
+            raise RuntimeError(f"cannot {what} un-acquired lock")

@@ -15,8 +15,7 @@ import attrs
 
 from asynclocks.backends import current_backend
 from asynclocks.condvar import Condvar
-from asynclocks.drop_in._common import given, hold_again
-from asynclocks.event import Event
+from asynclocks.drop_in._common import Flag, give_or_add, given, hold_again
 from asynclocks.exceptions import TryAcquireError, TryLockError, WouldBlock
 from asynclocks.mutex import Mutex
 from asynclocks.semaphore import Semaphore
@@ -91,21 +90,10 @@ def current_task() -> Hashable:
     return current_backend().current_task()
 
 
-class Flag:
-    """An Event of theirs."""
+class LastingFlag(Flag):
+    """An Event of theirs: once set it stays so."""
 
     __slots__ = ("__weakref__", "_event")
-
-    def __init__(self, event: Event | None = None) -> None:
-        self._event = given(event, Event)
-
-    def set(self) -> None:
-        """Set the flag, and wake whoever waits for it."""
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Is the flag set?"""
-        return self._event.is_set()
 
     def statistics(self) -> EventStatistics:
         """How many wait."""
@@ -385,10 +373,7 @@ class CountedSemaphore(Nowait):
         """
         if self._max_value is not None and self.value >= self._max_value:
             raise ValueError("semaphore released too many times")
-        try:
-            self._semaphore.give()
-        except ValueError:  # more than were there at first, which is no error
-            self._semaphore.add_permits(1)
+        give_or_add(self._semaphore)
 
     def statistics(self) -> SemaphoreStatistics:
         """How many wait."""

@@ -22,7 +22,7 @@ from asynclocks.drop_in._owned import (
     ConditionStatistics,
     CountedSemaphore,
     EventStatistics,
-    Flag,
+    LastingFlag,
     Limiter,
     LockStatistics,
     OwnedCondition,
@@ -62,7 +62,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Event(Flag):
+class Event(LastingFlag):
     """``anyio.Event``: once set it stays so. Of an `asynclocks.Event` given, another spelling."""
 
     __slots__ = ()

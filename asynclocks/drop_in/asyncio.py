@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
-from asynclocks.drop_in._common import given, hold_again
+from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, hold_again, semaphore_of
 from asynclocks.drop_in._rounds import Rounds
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
@@ -72,6 +72,9 @@ class Lock(_Described):
         """Is it locked, by somebody who has run since?"""
         return self._mutex.in_use()
 
+    def _is_held(self) -> bool:
+        return self.locked()
+
     async def __aenter__(self) -> None:
         await self._mutex.acquire()
 
@@ -82,25 +85,10 @@ class Lock(_Described):
         return _with_waiters("locked" if self.locked() else "unlocked", self._mutex.statistics().waiting)
 
 
-class Event(_Described):
+class Event(ClearableFlag, _Described):
     """``asyncio.Event``. Of an `asynclocks.Event` given, another spelling."""
 
     __slots__ = ("_event",)
-
-    def __init__(self, event: _event.Event | None = None) -> None:
-        self._event = given(event, _event.Event)
-
-    def is_set(self) -> bool:
-        """Is the flag set?"""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Set the flag, and wake whoever waits for it."""
-        self._event.set()
-
-    def clear(self) -> None:
-        """Clear the flag."""
-        self._event.clear()
 
     async def wait(self) -> Literal[True]:
         """Wait until the flag is set. Always True."""
@@ -111,10 +99,12 @@ class Event(_Described):
         return _with_waiters("set" if self.is_set() else "unset", self._event.statistics().waiting)
 
 
-class Condition(_Described):
+class Condition(UnownedCondition, _Described):
     """``asyncio.Condition``, over a lock that several may share. Of a `Condvar` given, another spelling."""
 
     __slots__ = ("_condvar", "_lock")
+
+    _lock: Lock
 
     def __init__(
         self, lock: Lock | _mutex.Mutex[Any] | None = None, *, condvar: _condvar.Condvar | None = None
@@ -127,14 +117,6 @@ class Condition(_Described):
     async def acquire(self) -> Literal[True]:
         """`Lock.acquire`."""
         return await self._lock.acquire()
-
-    def release(self) -> None:
-        """`Lock.release`."""
-        self._lock.release()
-
-    def locked(self) -> bool:
-        """`Lock.locked`."""
-        return self._lock.locked()
 
     async def __aenter__(self) -> None:
         await self._lock.acquire()
@@ -164,28 +146,6 @@ class Condition(_Described):
             result = predicate()
         return result
 
-    def notify(self, n: int = 1) -> None:
-        """Wake the `n` that have waited longest.
-
-        Raises:
-            RuntimeError: the lock is not held.
-        """
-        self._check_held("notify on")
-        self._condvar.notify(n)
-
-    def notify_all(self) -> None:
-        """Wake whoever waits.
-
-        Raises:
-            RuntimeError: the lock is not held.
-        """
-        self._check_held("notify on")
-        self._condvar.notify_all()
-
-    def _check_held(self, what: str) -> None:
-        if not self.locked():
-            raise RuntimeError(f"cannot {what} un-acquired lock")
-
     def _state(self) -> str:
         return _with_waiters("locked" if self.locked() else "unlocked", self._condvar.statistics().waiting)
 
@@ -196,11 +156,7 @@ class Semaphore(_Described):
     __slots__ = ("_semaphore",)
 
     def __init__(self, value: int | _semaphore.Semaphore = 1) -> None:
-        if isinstance(value, int):
-            if value < 0:
-                raise ValueError("Semaphore initial value must be >= 0")
-            value = _semaphore.Semaphore(value)
-        self._semaphore = given(value, _semaphore.Semaphore)
+        self._semaphore = semaphore_of(value, "Semaphore initial value must be >= 0")
 
     async def acquire(self) -> Literal[True]:
         """Wait until the value is more than zero, and take one from it. Always True."""
@@ -209,10 +165,7 @@ class Semaphore(_Described):
 
     def release(self) -> None:
         """Add one to the value, or let in who waits first."""
-        try:
-            self._semaphore.give()
-        except ValueError:  # more than were there at first, which is no error
-            self._semaphore.add_permits(1)
+        give_or_add(self._semaphore)
 
     def locked(self) -> bool:
         """Would `acquire` wait?"""

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
-from asynclocks.drop_in._common import given
+from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, semaphore_of
 from asynclocks.drop_in._rounds import Round, Rounds
 from asynclocks.exceptions import TryAcquireError, TryLockError
 
@@ -131,11 +131,13 @@ class _ReentrantLock(Lock):
         self._owner, self._depth = get_ident(), depth
 
 
-class Condition:
+class Condition(UnownedCondition):
     """``threading.Condition``, over a `Lock` that several may share. Of a `Condvar` given, another spelling.
 
     Without a lock it makes one that its thread may acquire again, as the original does.
     """
+
+    _lock: Lock
 
     def __init__(
         self, lock: Lock | _mutex.Mutex[Any] | None = None, *, condvar: _condvar.Condvar | None = None
@@ -146,14 +148,6 @@ class Condition:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """`Lock.acquire`."""
         return self._lock.acquire(blocking, timeout)
-
-    def release(self) -> None:
-        """`Lock.release`."""
-        self._lock.release()
-
-    def locked(self) -> bool:
-        """`Lock.locked`."""
-        return self._lock.locked()
 
     def __enter__(self) -> bool:
         return self._lock.acquire()
@@ -193,49 +187,12 @@ class Condition:
             result = predicate()
         return result
 
-    def notify(self, n: int = 1) -> None:
-        """Wake the `n` that have waited longest.
-
-        Raises:
-            RuntimeError: the lock is not held.
-        """
-        self._check_held("notify on")
-        self._condvar.notify(n)
-
-    def notify_all(self) -> None:
-        """Wake whoever waits.
-
-        Raises:
-            RuntimeError: the lock is not held.
-        """
-        self._check_held("notify on")
-        self._condvar.notify_all()
-
-    def _check_held(self, what: str) -> None:
-        if not self._lock._is_held():
-            raise RuntimeError(f"cannot {what} un-acquired lock")
-
     def __repr__(self) -> str:
         return f"<Condition({self._lock!r}, {self._condvar.statistics().waiting})>"
 
 
-class Event:
+class Event(ClearableFlag):
     """``threading.Event``. Of an `asynclocks.Event` given, another spelling."""
-
-    def __init__(self, event: _event.Event | None = None) -> None:
-        self._event = given(event, _event.Event)
-
-    def is_set(self) -> bool:
-        """Is the flag set?"""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Set the flag, and wake whoever waits for it."""
-        self._event.set()
-
-    def clear(self) -> None:
-        """Clear the flag."""
-        self._event.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the flag is set, at most `timeout` seconds. False: it was not set in time.
@@ -260,11 +217,7 @@ class Semaphore:
     """
 
     def __init__(self, value: int | _semaphore.Semaphore = 1) -> None:
-        if isinstance(value, int):
-            if value < 0:
-                raise ValueError("semaphore initial value must be >= 0")
-            value = _semaphore.Semaphore(value)
-        self._semaphore = given(value, _semaphore.Semaphore)
+        self._semaphore = semaphore_of(value, "semaphore initial value must be >= 0")
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Wait until the value is more than zero, at most `timeout` seconds, and take one. False: not in time."""
@@ -286,10 +239,7 @@ class Semaphore:
     def release(self, n: int = 1) -> None:
         """Add `n` to the value, or let in who waits first."""
         for _ in range(_at_least_one(n)):
-            try:
-                self._semaphore.give()
-            except ValueError:  # more than were there at first, which is no error
-                self._semaphore.add_permits(1)
+            give_or_add(self._semaphore)
 
     def __enter__(self) -> bool:
         return self.acquire()

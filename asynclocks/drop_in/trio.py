@@ -21,7 +21,7 @@ from asynclocks.drop_in._owned import (
     ConditionStatistics,
     CountedSemaphore,
     EventStatistics,
-    Flag,
+    LastingFlag,
     Limiter,
     LockStatistics,
     OwnedCondition,
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-class Event(Flag):
+class Event(LastingFlag):
     """``trio.Event``: once set it stays so. Of an `asynclocks.Event` given, another spelling."""
 
     __slots__ = ()
