@@ -150,7 +150,7 @@ def freethreaded(session: nox.Session) -> None:
     if not session.python:
         session.error("no CPython without a GIL is here; `tools/pythons 3.13t` builds one in ten minutes")
     off = {"PYTHON_GIL": "0"}  # an extension that does not say it can do without would turn it on
-    # A collection looks at everything that lives. At each instruction of a test, in a large process, that takes minutes.
+    # A collection looks at all that lives. At each instruction of a test, in a large process, that takes minutes.
     pytest = ["pytest", "-p", "tools.without_gil", "-o", "faulthandler_timeout=1800"]
     folders = ["tests/seam", "tests/conformance", "tests/native"]
     if session.python == "3.13t":

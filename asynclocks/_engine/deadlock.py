@@ -209,8 +209,9 @@ def ticket_of(coroutine: Any) -> Ticket | None:
     for one in coroutines_in(coroutine):
         code = getattr(one, "cr_code", None)
         if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and one.cr_frame is not None:
-            ticket = one.cr_frame.f_locals.get("ticket")
-            return ticket if isinstance(ticket, Ticket) else None
+            found = one.cr_frame.f_locals
+            ticket = found.get("ticket")
+            return ticket if isinstance(ticket, Ticket) and found.get("deadline") is None else None
     return None
 
 
