@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asynclocks._compiled import compiled
 from asynclocks._engine.deadlock import set_deadlock_policy
 from asynclocks._engine.guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
@@ -70,6 +71,7 @@ __all__ = [
     "UpgradableReadGuard",
     "WouldBlock",
     "WriteGuard",
+    "compiled",
     "once",
     "set_deadlock_policy",
 ]

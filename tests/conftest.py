@@ -1,7 +1,8 @@
 """Every ``async def test_…`` runs on every loop, with a time limit, and must leave nothing behind.
 
 No marker is needed. Natively anyio's pytest plugin drives the loops; inside Pyodide `tests.pyodide.inside` does.
-``@pytest.mark.loops("asyncio", "uvloop")`` keeps a test to some of the loops.
+``@pytest.mark.loops("asyncio", "uvloop")`` keeps a test to some of the loops, ``@pytest.mark.pure(why)`` to the engine
+without its parts in C.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
+import asynclocks
 from tests.support import in_pyodide, on_trio, unseen
 
 asyncio.constants.DEBUG_STACK_DEPTH = 1  # or debug mode spends a seventh of the time on stacks that nobody reads
@@ -74,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     absent = {"asyncio", "asyncio-eager", "uvloop", "trio"} - LOOPS.keys()
-    return f"loops: {', '.join(LOOPS)}" + (f" (not here: {', '.join(sorted(absent))})" if absent else "")
+    engine = "asynclocks: compiled" if asynclocks.compiled else "asynclocks: pure"
+    return f"{engine}; loops: {', '.join(LOOPS)}" + (f" (not here: {', '.join(sorted(absent))})" if absent else "")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +95,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unfit = [item for item in items if not _fits(item)]
     items[:] = [item for item in items if _fits(item)]
     config.hook.pytest_deselected(items=unfit)
+    if asynclocks.compiled:
+        for item in items:
+            for mark in item.iter_markers("pure"):
+                item.add_marker(pytest.mark.skip(f"shown on the pure engine: {mark.args[0]}"))
 
 
 def _fits(item: pytest.Item) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio.tasks
 import sys
-from asyncio import AbstractEventLoop, Future, Task, _get_running_loop
+from asyncio import AbstractEventLoop, Future, InvalidStateError, Task, _get_running_loop
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -20,7 +20,7 @@ from asynclocks.backends.awaits import (
 )
 from asynclocks.backends.seam import LoopBackend
 
-__all__ = ["AsyncioBackend", "AsyncioParker", "current_task", "running_loop"]
+__all__ = ["AsyncioBackend", "AsyncioParker", "InvalidStateError", "current_task", "running_loop"]
 
 if sys.version_info >= (3, 12):
     from asyncio import current_task  # a C function

@@ -18,7 +18,12 @@ from asynclocks.backends.workers.request import MISSED, current_request, request
 from tests.native.requests import Place, Requests, in_requests
 from tests.support import settle
 
-pytestmark = pytest.mark.loops("asyncio")
+pytestmark = [
+    pytest.mark.loops("asyncio"),
+    pytest.mark.pure(
+        "requests exist in Pyodide only, where nothing is compiled; here they are played by patching the backend"
+    ),
+]
 
 
 class Line:

@@ -73,7 +73,7 @@ def _files(top: Path) -> Iterator[Path]:
 
 
 def _is_source(file: Path) -> bool:
-    return file.is_file() and file.suffix != ".pyc"
+    return file.is_file() and file.suffix not in {".pyc", ".so", ".pyd"}
 
 
 def _make(folder: Path) -> None:
@@ -109,4 +109,5 @@ def _version(folder: Path, package: str) -> str | None:
 
 
 def pip(*args: object) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "-qq", *map(str, args)], check=True)
+    pure = {**os.environ, "ASYNCLOCKS_PURE": "1"}  # nothing is compiled for Pyodide
+    subprocess.run([sys.executable, "-m", "pip", "-qq", *map(str, args)], check=True, env=pure)

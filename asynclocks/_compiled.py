@@ -1,0 +1,63 @@
+"""Puts the twins in C of the engine's hottest functions in their places, where they were compiled.
+
+What there is in C stands in `_engine/_core.c`; docs/how-the-core-works.md says how it goes together with the Python.
+``ASYNCLOCKS_PURE=1`` in the environment leaves everything as it stands in the sources.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+
+from asynclocks import backends
+from asynclocks._engine.deadlock import waits
+from asynclocks._engine.free_mutex import FreeMutex
+from asynclocks._engine.ticket import State, Ticket
+from asynclocks.backends import asyncio
+from asynclocks.mutex import Mutex, MutexGuard
+
+# A subclass of Mutex that has one of these of its own is served in Python.
+HOOKS = (
+    *("_acquire", "_admit", "_append", "_catch_up", "_followed", "_give", "_guard", "_hand_on", "_hand_over", "_join"),
+    *("_leave", "_note", "_owners", "_pass_on", "_put_back", "_retract", "_serve", "_stand_in_line", "_take_elsewhere"),
+    *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
+)
+
+
+def _install() -> bool:
+    if os.environ.get("ASYNCLOCKS_PURE") == "1":
+        return False
+    try:
+        from asynclocks._engine import _core
+    except ImportError:
+        return False
+    return _put_in_place(_core)
+
+
+def _put_in_place(core: object) -> bool:  # pragma: no cover - the tests that measure run pure
+    coroutines = core.install(  # type: ignore[attr-defined]
+        FreeMutex=FreeMutex,
+        Mutex=Mutex,
+        MutexGuard=MutexGuard,
+        Ticket=Ticket,
+        AsyncioParker=asyncio.AsyncioParker,
+        Parked=asyncio.Parked,
+        queued=State.QUEUED,
+        granted=State.GRANTED,
+        backends=vars(backends),
+        Future=type(asyncio.DONE),
+        current_task=asyncio.current_task,
+        current_tasks=getattr(asyncio, "_current_tasks", None),
+        running_loop=asyncio.running_loop,
+        InvalidStateError=asyncio.InvalidStateError,
+        thread_local=backends.thread_local,
+        parked_in=asyncio._parked_in,
+        waits=waits,
+        hooks=HOOKS,
+    )
+    for kind in coroutines:
+        Coroutine.register(kind)
+    return True
+
+
+compiled: bool = _install()  # is part of the engine in C?

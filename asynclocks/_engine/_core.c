@@ -1,0 +1,916 @@
+/* The hottest steps of the engine, in C: what a Mutex does for tasks of asyncio.
+
+   docs/how-the-core-works.md is the page to read first. In short:
+
+   - Nothing here is an algorithm of its own. Each function is the twin of one in Python, named above it, and does the same
+     to the same slots of the same objects. `install` finds out where a slot is. The Python function stays, and is called
+     for whatever is not the usual case: another loop, another thread, a subclass with its own ideas.
+   - With the GIL held a piece of C that calls nothing is atomic. So a twin changes a lock in one such piece, provided that
+     nobody is inside the internal lock (`_busy`). It allocates before, and lets go of what it replaced afterwards: both
+     may run a finalizer, and a finalizer may use the lock.
+   - Never trust what a slot holds: it is checked, and where it is not what it should be Python is called, which complains.
+   - Only for builds with a GIL, and for one interpreter in a process. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <structmember.h>
+
+#ifdef Py_GIL_DISABLED
+#error "without a GIL the pure engine is used: see docs/how-the-core-works.md"
+#endif
+
+/* What `install` was told, all of it kept for ever. */
+static PyTypeObject *FreeMutex, *Mutex, *MutexGuard, *Ticket, *AsyncioParker, *Parked;
+static PyObject *queued, *granted;                       /* of State */
+static PyObject *backends;                               /* the dict of that module */
+static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;
+static PyObject *waits;                                  /* who waits for what: a dict */
+static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
+static PyObject *hooks;                                  /* names of methods that a subclass may have replaced */
+static struct { Py_ssize_t busy, deferred, head, tail, waiting; } line;
+static struct { Py_ssize_t early, free, held, owner, value; } mutex;
+static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
+static struct { Py_ssize_t parked, unparked; } parker;
+static struct { Py_ssize_t mutex; } guard;
+static struct { Py_ssize_t reference; } parked_table;
+
+#define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
+    X(_note) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse)
+#define DECLARE(N) static PyObject *s_##N;
+NAMES(DECLARE)
+
+#define SLOT(object, where) (*(PyObject **)((char *)(object) + (where)))
+
+/* Put `value`, a new reference, into a slot; the old content is returned, to be let go of when all is done. */
+static inline PyObject *put(PyObject *object, Py_ssize_t where, PyObject *value) {
+    PyObject *old = SLOT(object, where);
+    SLOT(object, where) = value;
+    return old;
+}
+
+static inline int is_ticket(PyObject *object) {
+    return object != NULL && (Py_TYPE(object) == AsyncioParker || PyType_IsSubtype(Py_TYPE(object), Ticket));
+}
+
+/* What a weak reference refers to, a new reference; NULL without an error: it is gone, or this is no weak reference. */
+static PyObject *referent(PyObject *reference) {
+    PyObject *found = NULL;
+    if (reference == NULL || !PyWeakref_Check(reference)) return NULL;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyWeakref_GetRef(reference, &found);
+#else
+    found = PyWeakref_GetObject(reference);
+    found = found == Py_None ? NULL : Py_XNewRef(found);
+#endif
+    return found;
+}
+
+/* The exception that is set, taken away; and set again. */
+static PyObject *take_exception(void) {
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) return NULL;
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(value, traceback);
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+static void set_exception(PyObject *exception) { /* steals */
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exception);
+#else
+    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
+#endif
+}
+
+/* ---- The loop ---- */
+
+/* asyncio's running task, a new reference; NULL without an error: there is none. */
+static PyObject *task_of_asyncio(void) {
+    PyObject *task;
+    if (current_tasks == NULL) task = PyObject_CallNoArgs(current_task);
+    else { /* 3.11, where `current_task` is Python */
+        PyObject *loop = PyObject_CallNoArgs(running_loop);
+        task = loop == NULL || loop == Py_None ? NULL : Py_XNewRef(PyDict_GetItemWithError(current_tasks, loop));
+        Py_XDECREF(loop);
+    }
+    if (task == NULL) PyErr_Clear(); /* no loop runs */
+    else if (task == Py_None) Py_CLEAR(task);
+    return task;
+}
+
+/* `backends.glance`, as long as nothing but our own backend of asyncio is to be asked. */
+static PyObject *glance(void) {
+    if (PyDict_GetItemWithError(backends, s_glance) != current_task) { PyErr_Clear(); return NULL; }
+    return task_of_asyncio();
+}
+
+/* Does another loop say that it runs here, inside a task of asyncio's? */
+static int runs_elsewhere(void) {
+    PyObject *name = PyObject_GetAttr(thread_local, s_name);
+    if (name == NULL) { PyErr_Clear(); return 1; }
+    Py_DECREF(name);
+    return name != Py_None;
+}
+
+/* The running loop's table of parked tasks, a new reference. */
+static PyObject *parked_here(PyObject *loop) {
+    PyObject *table = PyObject_GetAttr(loop, s__asynclocks_parked);
+    if (table == NULL) {
+        PyErr_Clear();
+        table = PyObject_CallOneArg(parked_in, loop);
+    }
+    if (table != NULL && (Py_TYPE(table) != Parked || SLOT(table, parked_table.reference) == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "asynclocks: the loop's _asynclocks_parked is not the library's");
+        Py_CLEAR(table);
+    }
+    return table;
+}
+
+/* AsyncioParker.__init__ */
+static PyObject *new_parker(PyObject *synchronizer, PyObject *owner) {
+    PyObject *loop = PyObject_CallNoArgs(running_loop);
+    if (loop == NULL) return NULL;
+    PyObject *table = parked_here(loop);
+    Py_DECREF(loop);
+    if (table == NULL) return NULL;
+    PyObject *made = AsyncioParker->tp_alloc(AsyncioParker, 0);
+    if (made != NULL) {
+        SLOT(made, parker.parked) = Py_NewRef(SLOT(table, parked_table.reference));
+        SLOT(made, parker.unparked) = Py_NewRef(Py_False);
+        SLOT(made, ticket.synchronizer) = Py_NewRef(synchronizer);
+        SLOT(made, ticket.request) = Py_NewRef(Py_None);
+        SLOT(made, ticket.owner) = Py_NewRef(owner);
+        SLOT(made, ticket.before) = Py_NewRef(Py_None);
+        SLOT(made, ticket.after) = Py_NewRef(Py_None);
+    }
+    Py_DECREF(table);
+    return made;
+}
+
+/* AsyncioParker.park, as far as `await` yields it: a future that the running task is to sleep on. */
+static PyObject *park(PyObject *waiter) {
+    PyObject *table = referent(SLOT(waiter, parker.parked));
+    if (table == NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: parked outside of its loop"); return NULL; }
+    PyObject *future = PyObject_CallNoArgs(Future);
+    if (future != NULL && (PyObject_SetAttr(future, s__asyncio_future_blocking, Py_True) < 0 || PyDict_SetItem(table, waiter, future) < 0))
+        Py_CLEAR(future);
+    Py_DECREF(table);
+    return future;
+}
+
+/* Take from the table what this parker sleeps on, a new reference; NULL without an error: it does not sleep. */
+static PyObject *take_future(PyObject *table, PyObject *waiter) {
+    PyObject *future = PyDict_GetItemWithError(table, waiter);
+    if (future == NULL) { PyErr_Clear(); return NULL; }
+    Py_INCREF(future);
+    if (PyDict_DelItem(table, waiter) < 0) PyErr_Clear();
+    return future;
+}
+
+/* AsyncioParker.leave */
+static void leave_table(PyObject *waiter) {
+    PyObject *table = referent(SLOT(waiter, parker.parked));
+    if (table == NULL) return;
+    PyObject *future = take_future(table, waiter);
+    Py_DECREF(table);
+    Py_XDECREF(future);
+}
+
+/* AsyncioParker.unpark. 1: woken; 0: it can never resume; -1: an error. */
+static int unpark(PyObject *waiter) {
+    PyObject *here = NULL, *loop = PyObject_CallNoArgs(running_loop), *table = referent(SLOT(waiter, parker.parked));
+    int woken = -1;
+    if (loop == NULL) goto end;
+    Py_XSETREF(SLOT(waiter, parker.unparked), Py_NewRef(Py_True));
+    if (table == NULL) { woken = 0; goto end; } /* the loop is gone, and its tasks are gone with it */
+    if (loop != Py_None) {
+        here = PyObject_GetAttr(loop, s__asynclocks_parked);
+        if (here == NULL) PyErr_Clear();
+    }
+    if (here != table || Py_TYPE(table) != Parked) { /* another thread's loop */
+        PyObject *answer = PyObject_CallOneArg(unpark_anywhere, waiter);
+        if (answer != NULL) { woken = PyObject_IsTrue(answer); Py_DECREF(answer); }
+        goto end;
+    }
+    PyObject *future = take_future(table, waiter);
+    if (future == NULL) { woken = 1; goto end; } /* not parked yet */
+    PyObject *nothing = PyObject_CallMethodOneArg(future, s_set_result, Py_None);
+    Py_DECREF(future);
+    if (nothing == NULL) {
+        if (!PyErr_ExceptionMatches(InvalidStateError)) goto end;
+        PyErr_Clear(); /* a cancelled one wakes by itself */
+    }
+    Py_XDECREF(nothing);
+    PyObject *task = task_of_asyncio();
+    if (task == NULL) { /* not in a task's step: the loop may be about to sleep */
+        nothing = PyObject_CallMethodOneArg(waiter, s__nudge, loop);
+        if (nothing == NULL) goto end;
+        Py_DECREF(nothing);
+    }
+    Py_XDECREF(task);
+    woken = 1;
+end:
+    Py_XDECREF(here);
+    Py_XDECREF(table);
+    Py_XDECREF(loop);
+    return woken;
+}
+
+/* ---- The mutex ---- */
+
+static inline int slots_are_set(PyObject *m) {
+    return SLOT(m, line.head) != NULL && SLOT(m, line.tail) != NULL && SLOT(m, mutex.held) != NULL && SLOT(m, mutex.owner) != NULL
+        && SLOT(m, mutex.early) != NULL && SLOT(m, mutex.free) != NULL && PyList_CheckExact(SLOT(m, mutex.free))
+        && SLOT(m, line.waiting) != NULL && PyLong_CheckExact(SLOT(m, line.waiting)) && SLOT(m, line.deferred) != NULL
+        && PyList_CheckExact(SLOT(m, line.deferred));
+}
+
+/* Does this mutex do everything as Mutex does? A subclass that replaced a step of it is served in Python. */
+static int is_usual(PyObject *m) {
+    static PyTypeObject *asked;
+    static int answer;
+    PyTypeObject *type = Py_TYPE(m);
+    if (type != Mutex && type != asked) {
+        int same = PyType_IsSubtype(type, Mutex);
+        for (Py_ssize_t i = 0; same && i < PyTuple_GET_SIZE(hooks); i++) {
+            PyObject *theirs = PyObject_GetAttr((PyObject *)type, PyTuple_GET_ITEM(hooks, i));
+            PyObject *ours = PyObject_GetAttr((PyObject *)Mutex, PyTuple_GET_ITEM(hooks, i));
+            same = theirs != NULL && theirs == ours;
+            Py_XDECREF(theirs);
+            Py_XDECREF(ours);
+        }
+        PyErr_Clear();
+        answer = same;
+        PyTypeObject *before = asked;
+        asked = (PyTypeObject *)Py_NewRef(type);
+        Py_XDECREF(before);
+    }
+    return (type == Mutex || answer) && slots_are_set(m);
+}
+
+static inline int is_busy(PyObject *m) { return SLOT(m, line.busy) != Py_False; }
+
+static inline int is_free(PyObject *m) {
+    return PyList_GET_SIZE(SLOT(m, mutex.free)) > 0 && SLOT(m, line.head) == Py_None;
+}
+
+static PyObject *new_guard(PyObject *m) {
+    PyObject *made = MutexGuard->tp_alloc(MutexGuard, 0);
+    if (made != NULL) SLOT(made, guard.mutex) = Py_NewRef(m);
+    return made;
+}
+
+/* The short way of FreeMutex.__aenter__: the guard; NULL without an error: it is not free. */
+static PyObject *take(PyObject *m, PyObject *task) {
+    if (!is_free(m)) return NULL;
+    PyObject *owner = PyWeakref_NewRef(task, NULL), *made = new_guard(m); /* often it is the same reference as before */
+    if (owner == NULL || made == NULL || !is_free(m)) {
+        Py_XDECREF(owner);
+        Py_XDECREF(made);
+        return NULL;
+    }
+    PyListObject *tokens = (PyListObject *)SLOT(m, mutex.free);
+    PyObject *token = PyList_GET_ITEM(tokens, PyList_GET_SIZE(tokens) - 1);
+    Py_SET_SIZE(tokens, PyList_GET_SIZE(tokens) - 1); /* as list.pop does, but it keeps the memory */
+    owner = put(m, mutex.owner, owner);
+    PyObject *held = put(m, mutex.held, Py_NewRef(made));
+    Py_DECREF(token);
+    Py_DECREF(owner);
+    Py_DECREF(held);
+    return made;
+}
+
+/* The number of waiters after one more or one less, a new reference. */
+static inline PyObject *waiting_after(PyObject *m, Py_ssize_t change) {
+    return PyLong_FromSsize_t(PyLong_AsSsize_t(SLOT(m, line.waiting)) + change);
+}
+
+/* QueuedSynchronizer._append. 0: done; 1: it is to be done in Python; -1: an error. */
+static int append(PyObject *m, PyObject *waiter) {
+    PyObject *waiting = waiting_after(m, 1), *tail = SLOT(m, line.tail);
+    if (waiting == NULL) return -1;
+    if (is_busy(m) || is_free(m) || (tail == Py_None ? SLOT(m, line.head) != Py_None : !is_ticket(tail))) {
+        Py_DECREF(waiting);
+        return 1;
+    }
+    SLOT(waiter, ticket.state) = Py_NewRef(queued);
+    Py_SETREF(SLOT(waiter, ticket.before), Py_NewRef(tail));
+    PyObject *old = tail == Py_None ? put(m, line.head, Py_NewRef(waiter)) : put(tail, ticket.after, Py_NewRef(waiter));
+    SLOT(m, line.tail) = Py_NewRef(waiter);
+    waiting = put(m, line.waiting, waiting);
+    Py_DECREF(tail);
+    Py_XDECREF(old);
+    Py_DECREF(waiting);
+    return 0;
+}
+
+/* FreeMutex._hand_over. 0: done; 1: it is to be done in Python; -1: an error. */
+static int hand_over(PyObject *m) {
+    PyObject *waiter = SLOT(m, line.head), *following = SLOT(waiter, ticket.after), *owner = SLOT(waiter, ticket.owner);
+    if (following == NULL || owner == NULL || SLOT(waiter, ticket.state) != queued || !(following == Py_None || is_ticket(following)))
+        return 1;
+    PyObject *waiting = waiting_after(m, -1);
+    if (waiting == NULL) return -1;
+    /* Nothing is let go of until the mutex is whole again. */
+    Py_INCREF(waiter); /* the head's own reference stays in `old_head` */
+    PyObject *old_owner = put(m, mutex.owner, Py_NewRef(owner)), *old_held = put(m, mutex.held, Py_NewRef(waiter));
+    PyObject *old_state = put(waiter, ticket.state, Py_NewRef(granted)), *old_head = put(m, line.head, Py_NewRef(following));
+    PyObject *old_tail = NULL, *old_before = NULL, *old_after = put(waiter, ticket.after, Py_NewRef(Py_None));
+    if (following == Py_None) old_tail = put(m, line.tail, Py_NewRef(Py_None));
+    else old_before = put(following, ticket.before, Py_NewRef(Py_None));
+    waiting = put(m, line.waiting, waiting);
+    Py_DECREF(old_owner);
+    Py_DECREF(old_held);
+    Py_DECREF(old_state);
+    Py_DECREF(old_head);
+    Py_XDECREF(old_tail);
+    Py_XDECREF(old_before);
+    Py_DECREF(old_after);
+    Py_DECREF(waiting);
+    int woken = unpark(waiter);
+    PyObject *nothing = Py_None;
+    if (woken == 0) { /* its loop is closed: the grant goes on */
+        PyObject *dead = PyList_New(1), *next = NULL;
+        nothing = NULL;
+        if (dead != NULL) {
+            PyList_SET_ITEM(dead, 0, Py_NewRef(waiter));
+            next = PyObject_CallMethodOneArg(m, s__pass_on, dead);
+            Py_DECREF(dead);
+        }
+        if (next != NULL) {
+            nothing = PyObject_CallMethodOneArg(m, s__wake, next);
+            Py_DECREF(next);
+        }
+        if (nothing != NULL) Py_DECREF(nothing);
+    }
+    Py_DECREF(waiter);
+    if (woken < 0 || nothing == NULL) return -1;
+    if (PyList_GET_SIZE(SLOT(m, line.deferred)) > 0) {
+        nothing = PyObject_CallMethodNoArgs(m, s__catch_up);
+        if (nothing == NULL) return -1;
+        Py_DECREF(nothing);
+    }
+    return 0;
+}
+
+/* ---- Awaitables ---- */
+
+/* One StopIteration is used again and again to return guards: making one costs as much as taking a mutex. */
+static PyObject *spare;
+
+static PyObject *give(PyObject *value) { /* steals; returns NULL, as tp_iternext does that returns a value */
+    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
+    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->traceback == NULL && stop->context == NULL && stop->cause == NULL
+        && stop->dict == NULL && stop->notes == NULL) {
+        PyObject *old = stop->value;
+        stop->value = value;
+        Py_XDECREF(old);
+        set_exception(Py_NewRef(spare));
+        return NULL;
+    }
+    PyErr_SetObject(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    return NULL;
+}
+
+/* What was returned is not ours to keep. */
+static inline void forget(void) {
+    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
+    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->value != NULL) Py_CLEAR(stop->value);
+}
+
+/* What an exit returns: a coroutine that is done. */
+static PyObject *done_next(PyObject *self) { return NULL; }
+static PyObject *done_send(PyObject *self, PyObject *value) { PyErr_SetNone(PyExc_StopIteration); return NULL; }
+static PyObject *done_close(PyObject *self, PyObject *_) { Py_RETURN_NONE; }
+
+/* Set what `throw(type, value, traceback)` was given. */
+static void raise_what_was_thrown(PyObject *const *args, Py_ssize_t n) {
+    if (n < 1 || n > 3) { PyErr_SetString(PyExc_TypeError, "throw() takes an exception"); return; }
+    PyObject *exception = args[0];
+    if (PyExceptionInstance_Check(exception)) Py_INCREF(exception);
+    else if (!PyExceptionClass_Check(exception)) { PyErr_SetString(PyExc_TypeError, "throw() takes an exception"); return; }
+    else if (n > 1 && PyObject_IsInstance(args[1], exception) == 1) exception = Py_NewRef(args[1]);
+    else exception = n > 1 && args[1] != Py_None ? PyObject_CallOneArg(exception, args[1]) : PyObject_CallNoArgs(exception);
+    if (exception == NULL) return;
+    if (n > 2 && PyTraceBack_Check(args[2])) PyException_SetTraceback(exception, args[2]);
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_DECREF(exception);
+}
+static PyObject *done_throw(PyObject *self, PyObject *const *args, Py_ssize_t n) { raise_what_was_thrown(args, n); return NULL; }
+
+static PyMethodDef done_methods[] = {{"send", done_send, METH_O, ""}, {"throw", (PyCFunction)(void *)done_throw, METH_FASTCALL, ""},
+    {"close", done_close, METH_NOARGS, ""}, {0}};
+static PyAsyncMethods done_async = {.am_await = PyObject_SelfIter};
+static PyTypeObject Done_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core.Done", .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, .tp_iter = PyObject_SelfIter, .tp_iternext = done_next,
+    .tp_as_async = &done_async, .tp_methods = done_methods, .tp_doc = "A coroutine that is done."};
+static PyObject *done;
+
+/* What `__aenter__` returns: a coroutine, as its user sees it. It is also what looking up `__aenter__` of a mutex gives, to be
+   called, and then returns itself: a bound method would cost a third of an uncontended block. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *lock, *slow; /* FreeMutex.__aenter__ in Python */
+    PyObject *coroutine;   /* DELEGATED: of `slow` */
+    PyObject *waiter;      /* PARKED: its ticket */
+    PyObject *noted;       /* PARKED: the key of its note in `waits`, or NULL */
+    vectorcallfunc call;
+    char stage, awaited;
+} Enter;
+enum { BOUND, CREATED, PARKED, DELEGATED, OVER };
+static PyTypeObject Enter_Type;
+#define MOST_SPARE 32
+static Enter *spare_enters[MOST_SPARE];
+static int spare_enters_count;
+
+static int enter_traverse(Enter *e, visitproc visit, void *arg) {
+    Py_VISIT(e->lock);
+    Py_VISIT(e->slow);
+    Py_VISIT(e->coroutine);
+    Py_VISIT(e->waiter);
+    Py_VISIT(e->noted);
+    return 0;
+}
+static int enter_clear(Enter *e) {
+    Py_CLEAR(e->lock);
+    Py_CLEAR(e->slow);
+    Py_CLEAR(e->coroutine);
+    Py_CLEAR(e->waiter);
+    Py_CLEAR(e->noted);
+    return 0;
+}
+
+/* The wait is over: let its things go, so that the block's frame, which may keep this object, keeps none of them. */
+static void enter_over(Enter *e) {
+    e->stage = OVER;
+    Py_CLEAR(e->coroutine);
+    Py_CLEAR(e->waiter);
+    Py_CLEAR(e->noted);
+}
+
+/* The wait ends by the exception that is set, as in QueuedSynchronizer._acquire. One is set afterwards too. */
+static void enter_fails(Enter *e) {
+    PyObject *exception = take_exception(), *outside = PyErr_GetHandledException(), *withdraw, *given = NULL;
+    PyObject *waiter = e->waiter, *noted = e->noted;
+    e->waiter = e->noted = NULL;
+    e->stage = OVER;
+    PyErr_SetHandledException(exception); /* `being_closed` looks at it */
+    leave_table(waiter);
+    withdraw = PyObject_GetAttr(e->lock, s__withdraw);
+    if (withdraw != NULL) {
+        given = PyObject_CallMethodObjArgs(e->lock, s__give, withdraw, waiter, NULL);
+        Py_DECREF(withdraw);
+    }
+    Py_DECREF(waiter);
+    PyErr_SetHandledException(outside);
+    Py_XDECREF(outside);
+    if (given == NULL) Py_DECREF(exception); /* what is set now has it as its context */
+    else {
+        Py_DECREF(given);
+        set_exception(exception);
+    }
+    if (noted != NULL) {
+        exception = take_exception();
+        if (PyDict_DelItem(waits, noted) < 0) PyErr_Clear();
+        Py_DECREF(noted);
+        set_exception(exception);
+    }
+}
+
+/* Let the Python function do it all. */
+static int enter_delegates(Enter *e) {
+    e->coroutine = PyObject_CallOneArg(e->slow, e->lock);
+    e->stage = e->coroutine == NULL ? OVER : DELEGATED;
+    return e->coroutine == NULL ? -1 : 0;
+}
+
+/* Stand in line and sleep: the future to sleep on; NULL: an error, or it is delegated. */
+static PyObject *enter_waits(Enter *e, PyObject *task) {
+    PyObject *owner = PyWeakref_NewRef(task, NULL), *future = NULL;
+    PyObject *waiter = owner == NULL ? NULL : new_parker(e->lock, owner);
+    Py_XDECREF(owner);
+    if (waiter == NULL) return NULL;
+    future = park(waiter); /* before it stands in line: making a future may run a finalizer, which may release the lock */
+    int left = future == NULL ? -1 : append(e->lock, waiter);
+    if (left != 0) { /* it was released meanwhile, or somebody is inside the internal lock */
+        PyObject *exception = take_exception();
+        leave_table(waiter);
+        Py_DECREF(waiter);
+        Py_CLEAR(future);
+        if (exception != NULL) set_exception(exception);
+        else enter_delegates(e);
+        return NULL;
+    }
+    e->waiter = waiter;
+    e->stage = PARKED;
+    /* A task that holds nothing need not be followed: only its ticket refers to the weak reference (docs/decisions). */
+    if (Py_REFCNT(owner) > 1) {
+        e->noted = PyObject_CallMethodObjArgs(e->lock, s__note, task, waiter, NULL);
+        if (e->noted == NULL) {
+            enter_fails(e);
+            Py_CLEAR(future);
+        }
+        else if (e->noted == Py_None) Py_CLEAR(e->noted);
+    }
+    return future;
+}
+
+/* FreeMutex.__aenter__, its first step. */
+static PyObject *enter_begins(Enter *e) {
+    PyObject *lock = e->lock, *task = is_usual(lock) ? glance() : NULL;
+    if (task != NULL) {
+        PyObject *value = take(lock, task);
+        if (value != NULL) {
+            Py_DECREF(task);
+            e->stage = OVER;
+            return give(value);
+        }
+        if (!PyErr_Occurred() && !is_busy(lock) && !is_free(lock) && !runs_elsewhere()) {
+            PyObject *future = enter_waits(e, task);
+            Py_DECREF(task);
+            return future;
+        }
+        Py_DECREF(task);
+        PyErr_Clear();
+    }
+    enter_delegates(e);
+    return NULL;
+}
+
+/* The sleeper was woken. */
+static PyObject *enter_resumes(Enter *e) {
+    PyObject *value;
+    if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason */
+        value = park(e->waiter);
+        if (value == NULL) enter_fails(e);
+        return value;
+    }
+    value = new_guard(e->lock);
+    if (value == NULL) { enter_fails(e); return NULL; }
+    if (e->noted != NULL && PyDict_DelItem(waits, e->noted) < 0) PyErr_Clear();
+    PyObject *held = put(e->lock, mutex.held, Py_NewRef(value));
+    Py_XDECREF(held);
+    enter_over(e);
+    return give(value);
+}
+
+static PyObject *enter_send(Enter *e, PyObject *value) {
+    PyObject *result = NULL;
+    if (e->stage == CREATED || e->stage == BOUND) {
+        e->stage = OVER;
+        /* Not awaited but driven as a task's own coroutine: this object is then all that would tell of the wait's end. */
+        if (e->awaited) result = enter_begins(e);
+        else enter_delegates(e);
+        if (e->stage != DELEGATED) return result;
+        value = Py_None;
+    }
+    else if (e->stage == PARKED) return enter_resumes(e);
+    else if (e->stage == OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    PyObject *coroutine = Py_NewRef(e->coroutine);
+    switch (PyIter_Send(coroutine, value, &result)) {
+    case PYGEN_RETURN:
+        enter_over(e);
+        result = give(result);
+        break;
+    case PYGEN_ERROR:
+        enter_over(e);
+        break;
+    case PYGEN_NEXT:
+        break;
+    }
+    Py_DECREF(coroutine);
+    return result;
+}
+static PyObject *enter_next(Enter *e) { return enter_send(e, Py_None); }
+
+static PyObject *enter_throw(Enter *e, PyObject *const *args, Py_ssize_t n) {
+    if (e->stage == DELEGATED) {
+        PyObject *coroutine = Py_NewRef(e->coroutine), *method = PyObject_GetAttr(coroutine, s_throw);
+        PyObject *result = method == NULL ? NULL : PyObject_Vectorcall(method, args, n, NULL);
+        if (result == NULL) enter_over(e); /* it is over, or returned: a StopIteration */
+        Py_XDECREF(method);
+        Py_DECREF(coroutine);
+        return result;
+    }
+    if (e->stage == OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    raise_what_was_thrown(args, n);
+    if (e->stage == PARKED) enter_fails(e);
+    else e->stage = OVER;
+    return NULL;
+}
+
+static PyObject *enter_close(Enter *e, PyObject *_) {
+    if (e->stage == DELEGATED) {
+        PyObject *coroutine = Py_NewRef(e->coroutine), *result = PyObject_CallMethodNoArgs(coroutine, s_close);
+        enter_over(e);
+        Py_DECREF(coroutine);
+        return result;
+    }
+    if (e->stage == PARKED) {
+        PyErr_SetNone(PyExc_GeneratorExit);
+        enter_fails(e);
+        if (!PyErr_ExceptionMatches(PyExc_GeneratorExit)) return NULL;
+        PyErr_Clear();
+    }
+    e->stage = OVER;
+    Py_RETURN_NONE;
+}
+
+static void enter_finalize(PyObject *self) {
+    Enter *e = (Enter *)self;
+    if (e->stage != PARKED && e->stage != CREATED) return;
+    PyObject *exception = take_exception();
+    if (e->stage == CREATED) {
+        e->stage = OVER;
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s.__aenter__' was never awaited", Py_TYPE(e->lock)->tp_name) < 0)
+            PyErr_WriteUnraisable(self);
+    }
+    else {
+        PyObject *result = enter_close(e, NULL); /* nobody will resume it */
+        if (result == NULL) PyErr_WriteUnraisable(self);
+        Py_XDECREF(result);
+    }
+    if (exception != NULL) set_exception(exception);
+}
+static void enter_dealloc(Enter *e) {
+    if ((e->stage == PARKED || e->stage == CREATED) && PyObject_CallFinalizerFromDealloc((PyObject *)e) < 0) return;
+    PyObject_GC_UnTrack(e);
+    enter_clear(e);
+    forget();
+    if (spare_enters_count < MOST_SPARE && !PyObject_GC_IsFinalized((PyObject *)e)) spare_enters[spare_enters_count++] = e;
+    else PyObject_GC_Del(e);
+}
+
+static Enter *new_enter(PyObject *lock, PyObject *slow);
+static PyObject *enter_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
+    Enter *e = (Enter *)self;
+    if (PyVectorcall_NARGS(n) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
+        PyErr_SetString(PyExc_TypeError, "__aenter__() takes no arguments");
+        return NULL;
+    }
+    if (e->stage != BOUND) { /* called again: another coroutine */
+        e = new_enter(e->lock, e->slow);
+        if (e != NULL) e->stage = CREATED;
+        return (PyObject *)e;
+    }
+    e->stage = CREATED;
+    return Py_NewRef(self);
+}
+static PyObject *enter_await(Enter *e) {
+    e->awaited = 1;
+    return Py_NewRef(e);
+}
+static PyMethodDef enter_methods[] = {{"send", (PyCFunction)enter_send, METH_O, ""},
+    {"throw", (PyCFunction)(void *)enter_throw, METH_FASTCALL, ""}, {"close", (PyCFunction)enter_close, METH_NOARGS, ""}, {0}};
+static PyAsyncMethods enter_async = {.am_await = (unaryfunc)enter_await};
+static PyTypeObject Enter_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core.Enter", .tp_basicsize = sizeof(Enter),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Enter, call), .tp_call = PyVectorcall_Call, .tp_iter = (getiterfunc)enter_await,
+    .tp_iternext = (iternextfunc)enter_next, .tp_as_async = &enter_async, .tp_dealloc = (destructor)enter_dealloc,
+    .tp_traverse = (traverseproc)enter_traverse, .tp_clear = (inquiry)enter_clear, .tp_methods = enter_methods,
+    .tp_finalize = enter_finalize, .tp_doc = "Entering a mutex: a coroutine."};
+
+static Enter *new_enter(PyObject *lock, PyObject *slow) {
+    Enter *e;
+    if (spare_enters_count > 0) {
+        e = spare_enters[--spare_enters_count];
+        PyObject_Init((PyObject *)e, &Enter_Type);
+    }
+    else if ((e = PyObject_GC_New(Enter, &Enter_Type)) == NULL) return NULL;
+    e->lock = Py_NewRef(lock);
+    e->slow = Py_NewRef(slow);
+    e->coroutine = e->waiter = e->noted = NULL;
+    e->call = enter_call;
+    e->stage = BOUND;
+    e->awaited = 0;
+    PyObject_GC_Track(e);
+    return e;
+}
+
+/* FreeMutex.__aexit__. It is done when it is called, not when it is awaited: Ctrl-C may come in between, in the user's frame. */
+static PyObject *leave(PyObject *slow, PyObject *const *args, Py_ssize_t n) {
+    PyObject *m = args[0];
+    if (is_usual(m) && SLOT(m, mutex.early) == Py_None && SLOT(m, mutex.held) != Py_None && !is_busy(m)) {
+        PyObject *head = SLOT(m, line.head);
+        if (head == Py_None) {
+            if (PyList_Append(SLOT(m, mutex.free), Py_None) < 0) return NULL;
+            PyObject *held = put(m, mutex.held, Py_NewRef(Py_None));
+            Py_DECREF(held);
+            return Py_NewRef(done);
+        }
+        if (Py_TYPE(head) == AsyncioParker) {
+            int left = hand_over(m);
+            if (left < 0) return NULL;
+            if (left == 0) return Py_NewRef(done);
+        }
+    }
+    PyObject *result, *coroutine = PyObject_Vectorcall(slow, args, n, NULL);
+    if (coroutine == NULL) return NULL;
+    PySendResult how = PyIter_Send(coroutine, Py_None, &result);
+    Py_DECREF(coroutine);
+    if (how == PYGEN_ERROR) return NULL;
+    Py_DECREF(result);
+    if (how == PYGEN_NEXT) { PyErr_SetString(PyExc_SystemError, "asynclocks: an exit waited"); return NULL; }
+    return Py_NewRef(done);
+}
+
+/* What looking up `__aexit__` of a mutex gives. */
+typedef struct { PyObject_HEAD PyObject *lock, *slow; vectorcallfunc call; } Exit;
+static PyTypeObject Exit_Type;
+static Exit *spare_exits[MOST_SPARE];
+static int spare_exits_count;
+static int exit_traverse(Exit *x, visitproc visit, void *arg) { Py_VISIT(x->lock); Py_VISIT(x->slow); return 0; }
+static int exit_clear(Exit *x) { Py_CLEAR(x->lock); Py_CLEAR(x->slow); return 0; }
+static void exit_dealloc(Exit *x) {
+    PyObject_GC_UnTrack(x);
+    exit_clear(x);
+    if (spare_exits_count < MOST_SPARE) spare_exits[spare_exits_count++] = x;
+    else PyObject_GC_Del(x);
+}
+static PyObject *exit_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
+    Exit *x = (Exit *)self;
+    PyObject *all[4] = {x->lock, Py_None, Py_None, Py_None};
+    Py_ssize_t count = PyVectorcall_NARGS(n);
+    if (names != NULL && PyTuple_GET_SIZE(names) != 0) { /* nobody does: as Python would */
+        PyObject *method = PyMethod_New(x->slow, x->lock), *result = NULL;
+        if (method != NULL) { result = PyObject_Vectorcall(method, args, n, names); Py_DECREF(method); }
+        return result;
+    }
+    if (count > 3) { PyErr_SetString(PyExc_TypeError, "__aexit__() takes at most three arguments"); return NULL; }
+    for (Py_ssize_t i = 0; i < count; i++) all[i + 1] = args[i];
+    Py_INCREF(self); /* it keeps the lock */
+    PyObject *result = leave(x->slow, all, 4);
+    Py_DECREF(self);
+    return result;
+}
+static PyTypeObject Exit_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core.Exit", .tp_basicsize = sizeof(Exit),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Exit, call), .tp_call = PyVectorcall_Call, .tp_dealloc = (destructor)exit_dealloc,
+    .tp_traverse = (traverseproc)exit_traverse, .tp_clear = (inquiry)exit_clear, .tp_doc = "Leaving a mutex."};
+
+/* ---- What stands in the classes ---- */
+
+/* `__aenter__` and `__aexit__`: each knows the Python function whose twin it is. */
+typedef struct { PyObject_HEAD PyObject *slow; vectorcallfunc call; } Twin;
+static int twin_traverse(Twin *t, visitproc visit, void *arg) { Py_VISIT(t->slow); return 0; }
+static int twin_clear(Twin *t) { Py_CLEAR(t->slow); return 0; }
+static void twin_dealloc(Twin *t) { PyObject_GC_UnTrack(t); twin_clear(t); PyObject_GC_Del(t); }
+static PyObject *twin_doc(Twin *t, void *name) { return PyObject_GetAttrString(t->slow, name); }
+static PyGetSetDef twin_getset[] = {{"__doc__", (getter)twin_doc, NULL, NULL, "__doc__"}, {"__name__", (getter)twin_doc, NULL, NULL, "__name__"},
+    {"__qualname__", (getter)twin_doc, NULL, NULL, "__qualname__"}, {"__module__", (getter)twin_doc, NULL, NULL, "__module__"},
+    {"__wrapped__", (getter)twin_doc, NULL, NULL, NULL}, {0}};
+static PyObject *twin_wrapped(Twin *t, void *_) { return Py_NewRef(t->slow); }
+
+static PyObject *get_enter(PyObject *self, PyObject *lock, PyObject *type) {
+    return lock == NULL || lock == Py_None ? Py_NewRef(self) : (PyObject *)new_enter(lock, ((Twin *)self)->slow);
+}
+static PyObject *call_enter(PyObject *self, PyObject *const *args, size_t n, PyObject *names) { /* Mutex.__aenter__(mutex) */
+    Twin *twin = (Twin *)self;
+    if (PyVectorcall_NARGS(n) != 1 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
+    Enter *e = new_enter(args[0], twin->slow);
+    if (e != NULL) e->stage = CREATED;
+    return (PyObject *)e;
+}
+static PyObject *get_exit(PyObject *self, PyObject *lock, PyObject *type) {
+    if (lock == NULL || lock == Py_None) return Py_NewRef(self);
+    Exit *x;
+    if (spare_exits_count > 0) {
+        x = spare_exits[--spare_exits_count];
+        PyObject_Init((PyObject *)x, &Exit_Type);
+    }
+    else if ((x = PyObject_GC_New(Exit, &Exit_Type)) == NULL) return NULL;
+    x->lock = Py_NewRef(lock);
+    x->slow = Py_NewRef(((Twin *)self)->slow);
+    x->call = exit_call;
+    PyObject_GC_Track(x);
+    return (PyObject *)x;
+}
+static PyObject *call_exit(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
+    Twin *twin = (Twin *)self;
+    Py_ssize_t count = PyVectorcall_NARGS(n);
+    if (count < 1 || count > 4 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
+    return leave(twin->slow, args, count);
+}
+#define TWIN_TYPE(TYPE, NAME, GET) static PyTypeObject TYPE = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core." NAME, \
+    .tp_basicsize = sizeof(Twin), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR \
+    | Py_TPFLAGS_DISALLOW_INSTANTIATION, .tp_vectorcall_offset = offsetof(Twin, call), .tp_call = PyVectorcall_Call, .tp_descr_get = GET, \
+    .tp_dealloc = (destructor)twin_dealloc, .tp_traverse = (traverseproc)twin_traverse, .tp_clear = (inquiry)twin_clear, .tp_getset = twin_getset}
+TWIN_TYPE(EnterTwin_Type, "__aenter__", get_enter);
+TWIN_TYPE(ExitTwin_Type, "__aexit__", get_exit);
+
+/* Put a twin in the place of the Python function that a class has. */
+static int replace(PyTypeObject *type, const char *name, PyTypeObject *kind, vectorcallfunc call) {
+    PyObject *slow = PyObject_GetAttrString((PyObject *)type, name);
+    if (slow == NULL) return -1;
+    Twin *twin = PyObject_GC_New(Twin, kind);
+    if (twin == NULL) { Py_DECREF(slow); return -1; }
+    twin->slow = slow;
+    twin->call = call;
+    PyObject_GC_Track(twin);
+    int failed = PyObject_SetAttrString((PyObject *)type, name, (PyObject *)twin);
+    Py_DECREF(twin);
+    return failed;
+}
+
+/* MutexGuard.value and MutexGuard.released */
+static PyObject *guarding(PyObject *self) { /* the mutex, a borrowed reference; NULL: it holds no more, and an error is set */
+    PyObject *m = SLOT(self, guard.mutex);
+    if (m != NULL && PyType_IsSubtype(Py_TYPE(m), Mutex) && SLOT(m, mutex.held) == self && SLOT(m, mutex.value) != NULL) return m;
+    PyObject *refused = PyObject_CallMethodNoArgs(self, s__refuse);
+    if (refused != NULL) { Py_DECREF(refused); PyErr_SetString(PyExc_SystemError, "asynclocks: a guard did not refuse"); }
+    return NULL;
+}
+static PyObject *guard_get_value(PyObject *self, void *_) {
+    PyObject *m = guarding(self);
+    return m == NULL ? NULL : Py_NewRef(SLOT(m, mutex.value));
+}
+static int guard_set_value(PyObject *self, PyObject *value, void *_) {
+    if (value == NULL) { PyErr_SetString(PyExc_AttributeError, "property 'value' of 'MutexGuard' object has no deleter"); return -1; }
+    PyObject *m = guarding(self);
+    if (m == NULL) return -1;
+    PyObject *old = put(m, mutex.value, Py_NewRef(value));
+    Py_DECREF(old); /* its finalizer may do what it likes */
+    return 0;
+}
+static PyGetSetDef guard_value = {"value", guard_get_value, guard_set_value, "The mutex's value. Raises GuardReleasedError after the release.", NULL};
+
+/* Where a class has the slot of this name; -1: an error. */
+static Py_ssize_t slot_of(PyTypeObject *type, const char *name) {
+    Py_ssize_t where = -1;
+    PyObject *descriptor = PyObject_GetAttrString((PyObject *)type, name);
+    if (descriptor == NULL) return -1;
+    if (Py_TYPE(descriptor) == &PyMemberDescr_Type && ((PyMemberDescrObject *)descriptor)->d_member->type == T_OBJECT_EX)
+        where = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    else PyErr_Format(PyExc_TypeError, "asynclocks: %s.%s is no slot", type->tp_name, name);
+    Py_DECREF(descriptor);
+    return where;
+}
+
+static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "Ticket", "AsyncioParker", "Parked", "queued", "granted", "backends", "Future",
+        "current_task", "current_tasks", "running_loop", "InvalidStateError", "thread_local", "parked_in", "waits", "hooks", NULL};
+    if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
+    PyObject *tasks;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!OOO!OOOOOOOO!O!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+            &PyType_Type, &MutexGuard, &PyType_Type, &Ticket, &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted,
+            &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &parked_in,
+            &PyDict_Type, &waits, &PyTuple_Type, &hooks)) return NULL;
+#define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
+#define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
+    FIND(line, FreeMutex, busy) FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
+    FIND(mutex, FreeMutex, early) FIND(mutex, FreeMutex, free) FIND(mutex, FreeMutex, held) FIND(mutex, FreeMutex, owner) FIND(mutex, Mutex, value)
+    FIND_PLAIN(ticket, Ticket, after) FIND_PLAIN(ticket, Ticket, before) FIND_PLAIN(ticket, Ticket, owner) FIND_PLAIN(ticket, Ticket, request)
+    FIND_PLAIN(ticket, Ticket, state) FIND_PLAIN(ticket, Ticket, synchronizer)
+    FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex)
+    FIND_PLAIN(parked_table, Parked, reference)
+    if (!PyType_IsSubtype(AsyncioParker, Ticket) || !PyType_IsSubtype(Parked, &PyDict_Type) || !PyType_IsSubtype(Mutex, FreeMutex)) {
+        PyErr_SetString(PyExc_TypeError, "asynclocks: these classes do not belong together");
+        return NULL;
+    }
+    if ((unpark_anywhere = PyObject_GetAttrString((PyObject *)AsyncioParker, "unpark")) == NULL) return NULL;
+    current_tasks = tasks == Py_None ? NULL : tasks;
+    if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
+    PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)Ticket, (PyObject *)AsyncioParker, (PyObject *)Parked,
+        queued, granted, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, waits, hooks};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
+    if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
+    PyObject *value = PyDescr_NewGetSet(MutexGuard, &guard_value);
+    if (value == NULL) return NULL;
+    int failed = PyObject_SetAttrString((PyObject *)MutexGuard, "value", value);
+    Py_DECREF(value);
+    if (failed || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter) || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit)) return NULL;
+    return Py_BuildValue("OO", (PyObject *)&Enter_Type, (PyObject *)&Done_Type);
+}
+
+static PyMethodDef methods[] = {{"install", (PyCFunction)(void *)install, METH_VARARGS | METH_KEYWORDS,
+    "Put the twins in the places of the Python functions; the types that are coroutines."}, {0}};
+static int execute(PyObject *module) {
+    if (s_name != NULL) { PyErr_SetString(PyExc_ImportError, "asynclocks._engine._core serves one interpreter"); return -1; }
+#define INTERN(N) if ((s_##N = PyUnicode_InternFromString(#N)) == NULL) return -1;
+    NAMES(INTERN)
+    twin_getset[4].get = (getter)twin_wrapped;
+    PyTypeObject *types[] = {&Done_Type, &Enter_Type, &Exit_Type, &EnterTwin_Type, &ExitTwin_Type};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) if (PyType_Ready(types[i]) < 0) return -1;
+    return 0;
+}
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "asynclocks._engine._core", .m_doc = "See docs/how-the-core-works.md.",
+    .m_methods = methods, .m_slots = slots};
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

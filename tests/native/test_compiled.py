@@ -1,0 +1,384 @@
+"""What is in C does as the Python it stands for. These tests run on both engines; `nox -s compiled` compiles."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from anyio import create_task_group
+
+import asynclocks
+from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _compiled
+from asynclocks._engine.ticket import State
+from asynclocks.backends.asyncio import AsyncioParker
+from tests.support import collect, settle, spawn
+
+only_compiled = pytest.mark.skipif(not asynclocks.compiled, reason="nothing is compiled here")
+
+
+# Which engine it is.
+def test_the_environment_asks_for_the_pure_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ASYNCLOCKS_PURE=1 leaves every class as its source has it."""
+    monkeypatch.setenv("ASYNCLOCKS_PURE", "1")
+    assert not _compiled._install()
+
+
+def test_without_the_compiled_module_the_engine_is_pure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said about it: a pure installation is no mistake."""
+    monkeypatch.delenv("ASYNCLOCKS_PURE", raising=False)
+    monkeypatch.setitem(sys.modules, "asynclocks._engine._core", None)
+    monkeypatch.delattr("asynclocks._engine._core", raising=False)
+    assert not _compiled._install()
+
+
+def test_the_compiled_module_is_told_of_the_classes_and_its_coroutines_are_coroutines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it gets exists by these names, and asyncio takes what it returns for coroutines."""
+
+    class Entering:
+        pass
+
+    told: dict[str, Any] = {}
+    core = SimpleNamespace(install=lambda **what: told.update(what) or (Entering,))
+    monkeypatch.delenv("ASYNCLOCKS_PURE", raising=False)
+    monkeypatch.setitem(sys.modules, "asynclocks._engine._core", core)
+    monkeypatch.setattr("asynclocks._engine._core", core, raising=False)
+    assert _compiled._install()
+    assert told["Mutex"] is Mutex
+    assert issubclass(Entering, Coroutine)
+    assert [name for name in told["hooks"] if not hasattr(Mutex, name)] == []
+
+
+@only_compiled
+def test_another_process_is_pure_if_its_environment_says_so() -> None:
+    """The same installation serves both."""
+    answer = subprocess.run(
+        [sys.executable, "-c", "import asynclocks; print(asynclocks.compiled)"],
+        env={**os.environ, "ASYNCLOCKS_PURE": "1"},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert answer.stdout == "False\n"
+
+
+# An entry is a coroutine.
+def enter(mutex: Mutex[Any]) -> Coroutine[Any, Any, MutexGuard[Any]]:
+    return mutex.__aenter__()  # type: ignore[return-value]  # an async function to the type checker
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_an_entry_can_be_a_task_of_its_own() -> None:
+    """`create_task` takes it, and its guard is the task's result."""
+    mutex = Mutex(7)
+    guard = await asyncio.create_task(enter(mutex))
+    assert guard.value == 7
+    await mutex.__aexit__(None, None, None)
+    assert not mutex.locked()
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_parked_entry_that_is_a_task_of_its_own_is_cancelled_as_any_task() -> None:
+    """It leaves the line."""
+    mutex: Mutex[None] = Mutex()
+    with await mutex.lock_owned():
+        task = asyncio.create_task(enter(mutex))
+        await settle()
+        assert mutex.statistics().waiting == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert mutex.statistics().waiting == 0
+
+
+async def test_an_entry_is_awaited_once() -> None:
+    """A second `await` is refused and takes nothing."""
+    mutex: Mutex[None] = Mutex()
+    entry = enter(mutex)
+    await entry
+    await mutex.__aexit__(None, None, None)
+    with pytest.raises(RuntimeError, match="already awaited"):
+        await entry
+    assert not mutex.locked()
+
+
+async def test_an_entry_looked_up_once_enters_as_often_as_it_is_called() -> None:
+    """`mutex.__aenter__` is a method: each call is another entry."""
+    mutex: Mutex[None] = Mutex()
+    method, leave = mutex.__aenter__, mutex.__aexit__
+    for _ in range(3):
+        await method()
+        assert mutex.locked()
+        await leave(None, None, None)
+        assert not mutex.locked()
+
+
+def test_an_entry_never_awaited_warns() -> None:
+    """As a coroutine does, when it is dropped."""
+    mutex: Mutex[None] = Mutex()
+    with pytest.warns(RuntimeWarning, match="__aenter__' was never awaited"):
+        enter(mutex)  # dropped at once
+    assert not mutex.locked()
+
+
+def test_an_entry_that_is_closed_before_it_begins_takes_nothing() -> None:
+    """And does not warn."""
+    mutex: Mutex[None] = Mutex()
+    entry = enter(mutex)
+    entry.close()
+    entry.close()
+    with pytest.raises(RuntimeError, match="already awaited"):
+        entry.send(None)
+    assert not mutex.locked()
+
+
+def test_an_entry_that_is_thrown_into_before_it_begins_raises_that() -> None:
+    """It takes nothing."""
+    mutex: Mutex[None] = Mutex()
+    entry = enter(mutex)
+    with pytest.raises(KeyError, match="here"):
+        entry.throw(KeyError("here"))
+    assert not mutex.locked()
+
+
+def test_what_no_loop_runs_is_refused_by_the_entry() -> None:
+    """In a plain thread there is nothing to wait with."""
+    mutex: Mutex[None] = Mutex()
+    with pytest.raises(asynclocks.UnsupportedLoopError):
+        enter(mutex).send(None)
+    assert not mutex.locked()
+
+
+class Awaiting:
+    """Drives what `__await__` returns, as an awaitable written by somebody else does."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.iterator = awaitable.__await__()
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.iterator)
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@pytest.mark.parametrize("drop", [lambda awaiting: awaiting.iterator.close(), lambda awaiting: vars(awaiting).clear()])
+async def test_a_parked_entry_that_is_closed_or_dropped_leaves_the_line(drop: Callable[[Awaiting], Any]) -> None:
+    """Nobody would resume it: the next one gets the mutex."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    awaiting = Awaiting(enter(mutex))
+    assert asyncio.isfuture(next(awaiting))
+    assert mutex.statistics().waiting == 1
+    drop(awaiting)
+    collect()
+    assert mutex.statistics().waiting == 0
+    guard.release()
+    assert not mutex.locked()
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_granted_entry_that_is_dropped_passes_its_grant_on() -> None:
+    """It was woken, and nobody resumed it."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    awaiting = Awaiting(enter(mutex))
+    next(awaiting)
+    async with create_task_group() as group:
+        spawn(group, one_block, mutex)
+        await settle()
+        guard.release()
+        await settle()
+        assert mutex.statistics().waiting == 1
+        del awaiting
+        collect()
+    assert not mutex.locked()
+
+
+async def one_block(mutex: Mutex[None]) -> None:
+    async with mutex:
+        pass
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_an_exception_thrown_into_a_parked_entry_comes_out_of_it() -> None:
+    """Any exception, not only a cancellation: it leaves the line and is raised, with its own traceback."""
+    mutex: Mutex[None] = Mutex()
+    with await mutex.lock_owned():
+        iterator: Any = enter(mutex).__await__()
+        next(iterator)
+        with pytest.raises(LookupError, match="thrown"):
+            iterator.throw(LookupError("thrown"))
+        assert mutex.statistics().waiting == 0
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_parked_entry_goes_on_parking_when_it_is_driven_without_reason() -> None:
+    """A park may return without reason."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    iterator: Any = enter(mutex).__await__()
+    first = next(iterator)
+    first.set_result(None)
+    second = next(iterator)
+    assert second is not first
+    guard.release()
+    assert second.done()
+    with pytest.raises(StopIteration) as stop:
+        next(iterator)
+    assert stop.value.value.mutex is mutex
+    await mutex.__aexit__()
+    assert not mutex.locked()
+
+
+# Guards.
+async def test_a_guard_that_let_go_refuses_its_value() -> None:
+    """Reading and setting it, as the pure one does."""
+    mutex = Mutex([1])
+    async with mutex as guard:
+        guard.value = [2]
+        with pytest.raises(AttributeError):
+            del guard.value  # type: ignore[misc]
+    with pytest.raises(GuardReleasedError):
+        _ = guard.value
+    with pytest.raises(GuardReleasedError):
+        guard.value = [3]
+    assert mutex.into_inner() == [2]
+
+
+async def test_what_a_block_returned_is_not_kept_by_the_engine() -> None:
+    """A mutex that is dropped after a block, or in the middle of one, is collected, and its value."""
+    gone: list[str] = []
+
+    class Value:
+        def __del__(self) -> None:
+            gone.append("gone")
+
+    mutex = Mutex(Value())
+    async with mutex:
+        pass
+    await enter(mutex)
+    del mutex
+    collect()
+    assert gone == ["gone"]
+
+
+class Own(Mutex[None]):
+    """A subclass that replaces a step of the engine."""
+
+    __slots__ = ("handed",)
+
+    def _hand_over(self, held: Any) -> bool:
+        self.handed = True
+        return super()._hand_over(held)
+
+
+async def test_a_subclass_with_a_step_of_its_own_is_served_by_it() -> None:
+    """What it replaced is called."""
+    mutex = Own()
+    async with create_task_group() as group, mutex:
+        spawn(group, one_block, mutex)
+        await settle()
+    assert mutex.handed
+
+
+# Nothing is left.
+async def uncontended(mutex: Mutex[int], times: int) -> None:
+    for _ in range(times):
+        async with mutex as guard:
+            guard.value += 1
+
+
+async def contended(mutex: Mutex[int], times: int) -> None:
+    await asyncio.gather(*(uncontended_with_a_pause(mutex, times // 4) for _ in range(4)))
+
+
+async def uncontended_with_a_pause(mutex: Mutex[int], times: int) -> None:
+    for _ in range(times):
+        async with mutex as guard:
+            guard.value += 1
+            await asyncio.sleep(0)
+
+
+async def cancelled(mutex: Mutex[int], times: int) -> None:
+    for _ in range(times // 10):
+        async with mutex:
+            tasks = [asyncio.create_task(uncontended(mutex, 1)) for _ in range(10)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def nested(mutex: Mutex[int], times: int) -> None:
+    other = Mutex(0)
+    for _ in range(times):
+        async with mutex:
+            try:
+                async with other, mutex:
+                    raise AssertionError
+            except DeadlockError:
+                pass
+
+
+async def driven(mutex: Mutex[int], times: int) -> None:
+    for _ in range(times):
+        guard = await mutex.lock_owned()
+        iterator: Any = enter(mutex).__await__()
+        next(iterator)
+        del iterator
+        guard.release()
+        enter(mutex).close()
+        await asyncio.create_task(enter(mutex))
+        await mutex.__aexit__()
+
+
+OPERATIONS = [uncontended, contended, cancelled, nested, driven]
+
+
+def counts(mutex: Mutex[int]) -> list[int]:
+    """How often each thing is referred to that operations refer to, and how many objects there are."""
+    kept = [*State, Mutex, MutexGuard, AsyncioParker, mutex, mutex.__class__.__aenter__, mutex.__aexit__]
+    return [*map(sys.getrefcount, kept), sys.getallocatedblocks() // 1000]
+
+
+async def flat(operation: Callable[[Mutex[int], int], Awaitable[None]], times: int) -> None:
+    mutex = Mutex(0)
+    for _ in range(2):
+        await operation(mutex, 100)
+    gc.collect()
+    before = counts(mutex)
+    await operation(mutex, times)
+    gc.collect()
+    after = counts(mutex)
+    assert [new - old for old, new in zip(before, after, strict=True) if abs(new - old) > 5] == []
+
+
+@pytest.mark.loops("asyncio")
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_reference_counts_are_flat(operation: Callable[[Mutex[int], int], Awaitable[None]]) -> None:
+    """Thousands of operations of each kind leave nothing behind; a million under `-m slow`."""
+    await flat(operation, 5_000)
+
+
+@pytest.mark.slow
+@only_compiled
+@pytest.mark.loops("uvloop")  # it has no debug mode here
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_reference_counts_are_flat_over_a_million_operations(
+    operation: Callable[[Mutex[int], int], Awaitable[None]],
+) -> None:
+    """No reference is lost and none is left, whatever an entry ends by."""
+    await flat(operation, 1_000_000)
