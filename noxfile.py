@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 # A session that names no Python runs on the one that nox runs on.
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 WORKFLOWS = [str(file.relative_to(HERE)) for file in sorted(HERE.glob(".github/workflows/*.yml"))]
+PURE = {"ASYNCLOCKS_PURE": "1"}  # `compiled` runs the rest
 WITHOUT_GIL = ["3.13t", "3.14t", "3.15t"]
 MEASURED = PYTHONS[-1]  # in full; measuring doubles the time, and what the others do differently is in the seam only
 # A newer one that nox runs on is tried as well: where it is the only one, a run that skips the others tested nothing.
@@ -63,12 +64,14 @@ if shutil.which("pyenv"):
     offer_pyenv()
 
 
-def install(session: nox.Session, requirements: str, *, library: str = ".[trio]") -> None:
+def install(
+    session: nox.Session, requirements: str, *, library: str = ".[trio]", building: dict[str, str] | None = None
+) -> None:
     """Install the library as it stands here, and what `requirements/` pins for this session.
 
     NEWEST="trio anyio" lifts the pins of these two.
     """
-    session.install("-q", "-r", f"requirements/{requirements}.txt", "-e", library)
+    session.install("-q", "-r", f"requirements/{requirements}.txt", "-e", library, env=building)
     if newest := os.environ.get("NEWEST", "").split():
         session.install("-q", "--upgrade", *newest)
 
@@ -79,12 +82,12 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     cover = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all that ran together
     # By a trace function on every Python, so that a test may look away: see `switching` in tests/native.
-    measured = {"COVERAGE_FILE": f".coverage.py{session.python}", "COVERAGE_CORE": "ctrace"}
+    measured = {"COVERAGE_FILE": f".coverage.py{session.python}", "COVERAGE_CORE": "ctrace", **PURE}
     options = ["--durations=10", "--numprocesses=auto", "--dist=loadfile", *session.posargs]
     if session.python == MEASURED:
         session.run("pytest", *cover, *options, env=measured)
     else:
-        session.run("pytest", *options)
+        session.run("pytest", *options, env=PURE)
         if not session.posargs:
             session.run("pytest", *cover, "tests/seam", env=measured)
 
@@ -135,6 +138,21 @@ def coverage(session: nox.Session) -> None:
     if absent:
         session.warn(f"not measured: {', '.join(sorted(absent))}; 100 % needs all of them, so nothing is demanded here")
     session.run("coverage", "report", *(["--fail-under=0"] if absent else []))
+
+
+@nox.session(python=PYTHONS[-1])
+def compiled(session: nox.Session) -> None:
+    """Compile, and run the same tests on what is in C; what could leak or crash also with the interpreter's checks."""
+    install(session, "test", building={"ASYNCLOCKS_COMPILED": "1"})
+    session.run("python", "-c", "import asynclocks; assert asynclocks.compiled")
+    session.run("pytest", "--durations=10", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
+    if not session.posargs:
+        checked = [
+            "tests/native/test_compiled.py",
+            "tests/conformance/test_mutex.py",
+            "tests/native/test_closed_loops.py",
+        ]
+        session.run("python", "-X", "dev", "-m", "pytest", *checked, env={"PYTHONMALLOC": "debug"})
 
 
 @nox.session(python=PYTHONS)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Coroutine
 
 from asynclocks import backends
+from asynclocks._engine import synchronizer
 from asynclocks._engine.deadlock import waits
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.ticket import State, Ticket
@@ -34,8 +35,8 @@ def _install() -> bool:
     return _put_in_place(_core)
 
 
-def _put_in_place(core: object) -> bool:  # pragma: no cover - the tests that measure run pure
-    coroutines = core.install(  # type: ignore[attr-defined]
+def _put_in_place(core: object) -> bool:
+    coroutines, synchronizer.RLock = core.install(  # type: ignore[attr-defined]
         FreeMutex=FreeMutex,
         Mutex=Mutex,
         MutexGuard=MutexGuard,

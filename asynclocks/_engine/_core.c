@@ -5,9 +5,9 @@
    - Nothing here is an algorithm of its own. Each function is the twin of one in Python, named above it, and does the same
      to the same slots of the same objects. `install` finds out where a slot is. The Python function stays, and is called
      for whatever is not the usual case: another loop, another thread, a subclass with its own ideas.
-   - With the GIL held a piece of C that calls nothing is atomic. So a twin changes a lock in one such piece, provided that
-     nobody is inside the internal lock (`_busy`). It allocates before, and lets go of what it replaced afterwards: both
-     may run a finalizer, and a finalizer may use the lock.
+   - With the GIL held a piece of C that calls nothing is atomic. So a twin changes a mutex in one such piece, provided that
+     nobody is inside the internal lock (`InternalLock`). It allocates before, and lets go of what it replaced afterwards:
+     both may run a finalizer, and a finalizer may use the mutex.
    - Never trust what a slot holds: it is checked, and where it is not what it should be Python is called, which complains.
    - Only for builds with a GIL, and for one interpreter in a process. */
 #define PY_SSIZE_T_CLEAN
@@ -27,11 +27,11 @@ static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidS
 static PyObject *waits;                                  /* who waits for what: a dict */
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks;                                  /* names of methods that a subclass may have replaced */
-static struct { Py_ssize_t busy, deferred, head, tail, waiting; } line;
+static struct { Py_ssize_t deferred, head, lock, tail, waiting; } line;
 static struct { Py_ssize_t early, free, held, owner, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
 static struct { Py_ssize_t parked, unparked; } parker;
-static struct { Py_ssize_t mutex; } guard;
+static struct { Py_ssize_t mutex, recovered; } guard;
 static struct { Py_ssize_t reference; } parked_table;
 
 #define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
@@ -88,6 +88,118 @@ static void set_exception(PyObject *exception) { /* steals */
 #endif
 }
 
+/* ---- The internal lock ---- */
+
+/* In the place of _thread.RLock: the same methods, but with the GIL held taking it is two stores, and a twin sees at a glance
+   whether anybody is inside. */
+typedef struct {
+    PyObject_HEAD
+    unsigned long owner;
+    Py_ssize_t depth, waiting;
+    PyThread_type_lock bell; /* taken while nobody is to be woken */
+    char rung;
+} InternalLock;
+
+static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    InternalLock *k = (InternalLock *)type->tp_alloc(type, 0);
+    return (PyObject *)k; /* the bell is made by the first one that waits */
+}
+static void lock_dealloc(InternalLock *k) {
+    if (k->bell != NULL) {
+        if (!k->rung) PyThread_release_lock(k->bell); /* some systems mind freeing a taken one */
+        PyThread_free_lock(k->bell);
+    }
+    Py_TYPE(k)->tp_free(k);
+}
+/* 1: taken; 0: somebody else is inside; -1: a signal handler raised. */
+static int lock_take(InternalLock *k, int blocking) {
+    unsigned long me = PyThread_get_thread_ident();
+    while (k->depth > 0 && k->owner != me) {
+        if (!blocking) return 0;
+        if (k->bell == NULL) {
+            if ((k->bell = PyThread_allocate_lock()) == NULL) { PyErr_NoMemory(); return -1; }
+            PyThread_acquire_lock(k->bell, WAIT_LOCK);
+        }
+        PyLockStatus status;
+        k->waiting++;
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(k->bell, -1, 1);
+        Py_END_ALLOW_THREADS
+        k->waiting--;
+        if (status == PY_LOCK_ACQUIRED) k->rung = 0;
+        else if (PyErr_CheckSignals() < 0) return -1;
+    }
+    k->owner = me;
+    k->depth++;
+    return 1;
+}
+static PyObject *lock_acquire(InternalLock *k, PyObject *const *args, Py_ssize_t n) {
+    int blocking = n < 1 ? 1 : PyObject_IsTrue(args[0]);
+    int taken = blocking < 0 ? -1 : lock_take(k, blocking);
+    return taken < 0 ? NULL : PyBool_FromLong(taken);
+}
+static PyObject *lock_release(InternalLock *k, PyObject *_) {
+    if (k->depth == 0 || k->owner != PyThread_get_thread_ident()) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot release un-acquired lock");
+        return NULL;
+    }
+    k->depth--;
+    if (k->depth == 0 && k->waiting > 0 && !k->rung) {
+        k->rung = 1;
+        PyThread_release_lock(k->bell);
+    }
+    Py_RETURN_NONE;
+}
+static PyObject *lock_is_owned(InternalLock *k, PyObject *_) {
+    return PyBool_FromLong(k->depth > 0 && k->owner == PyThread_get_thread_ident());
+}
+static PyObject *lock_enter(InternalLock *k, PyObject *_) { return lock_acquire(k, NULL, 0); }
+static PyObject *lock_exit(InternalLock *k, PyObject *const *args, Py_ssize_t n) { return lock_release(k, NULL); }
+static PyObject *lock_reset(InternalLock *k, PyObject *_) { /* in a forked child: its only thread is inside of nothing */
+    k->owner = 0;
+    k->depth = k->waiting = 0;
+    k->bell = NULL; /* as the other threads left it: not to be touched */
+    k->rung = 0;
+    Py_RETURN_NONE;
+}
+static PyMethodDef lock_methods[] = {{"acquire", (PyCFunction)(void *)lock_acquire, METH_FASTCALL, ""},
+    {"release", (PyCFunction)lock_release, METH_NOARGS, ""}, {"_is_owned", (PyCFunction)lock_is_owned, METH_NOARGS, ""},
+    {"_at_fork_reinit", (PyCFunction)lock_reset, METH_NOARGS, ""}, {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, ""},
+    {"__exit__", (PyCFunction)(void *)lock_exit, METH_FASTCALL, ""}, {0}};
+static PyTypeObject InternalLock_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core.InternalLock",
+    .tp_basicsize = sizeof(InternalLock), .tp_flags = Py_TPFLAGS_DEFAULT, .tp_new = lock_new, .tp_dealloc = (destructor)lock_dealloc,
+    .tp_methods = lock_methods, .tp_doc = "A re-entrant lock that costs nothing while it is free."};
+
+/* ---- Objects that come and go with each block ---- */
+
+/* Instances of one Python class that were let go of, to be used again. An instance of a subclass comes here too, from its own
+   deallocator, which has seen to all that the subclass adds. */
+#define MOST_SPARE 32
+typedef struct {
+    PyTypeObject *type;
+    Py_ssize_t slots[10]; /* all that the class and its bases have; the end is -1 */
+    int count;
+    PyObject *spare[MOST_SPARE];
+} Pool;
+static Pool guards, parkers;
+
+static PyObject *from_pool(Pool *pool) {
+    if (pool->count == 0) return pool->type->tp_alloc(pool->type, 0);
+    PyObject *object = PyObject_Init(pool->spare[--pool->count], pool->type);
+    PyObject_GC_Track(object);
+    return object;
+}
+static void to_pool(Pool *pool, PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    for (Py_ssize_t *slot = pool->slots; *slot >= 0; slot++) Py_CLEAR(SLOT(object, *slot));
+    if (type == pool->type && pool->count < MOST_SPARE && !PyObject_GC_IsFinalized(object)) pool->spare[pool->count++] = object;
+    else type->tp_free(object);
+    Py_DECREF(type);
+}
+static void guard_dealloc(PyObject *object) { to_pool(&guards, object); }
+static void parker_dealloc(PyObject *object) { to_pool(&parkers, object); }
+
 /* ---- The loop ---- */
 
 /* asyncio's running task, a new reference; NULL without an error: there is none. */
@@ -139,7 +251,7 @@ static PyObject *new_parker(PyObject *synchronizer, PyObject *owner) {
     PyObject *table = parked_here(loop);
     Py_DECREF(loop);
     if (table == NULL) return NULL;
-    PyObject *made = AsyncioParker->tp_alloc(AsyncioParker, 0);
+    PyObject *made = from_pool(&parkers);
     if (made != NULL) {
         SLOT(made, parker.parked) = Py_NewRef(SLOT(table, parked_table.reference));
         SLOT(made, parker.unparked) = Py_NewRef(Py_False);
@@ -228,7 +340,7 @@ static inline int slots_are_set(PyObject *m) {
     return SLOT(m, line.head) != NULL && SLOT(m, line.tail) != NULL && SLOT(m, mutex.held) != NULL && SLOT(m, mutex.owner) != NULL
         && SLOT(m, mutex.early) != NULL && SLOT(m, mutex.free) != NULL && PyList_CheckExact(SLOT(m, mutex.free))
         && SLOT(m, line.waiting) != NULL && PyLong_CheckExact(SLOT(m, line.waiting)) && SLOT(m, line.deferred) != NULL
-        && PyList_CheckExact(SLOT(m, line.deferred));
+        && PyList_CheckExact(SLOT(m, line.deferred)) && SLOT(m, line.lock) != NULL && Py_TYPE(SLOT(m, line.lock)) == &InternalLock_Type;
 }
 
 /* Does this mutex do everything as Mutex does? A subclass that replaced a step of it is served in Python. */
@@ -254,14 +366,15 @@ static int is_usual(PyObject *m) {
     return (type == Mutex || answer) && slots_are_set(m);
 }
 
-static inline int is_busy(PyObject *m) { return SLOT(m, line.busy) != Py_False; }
+/* Is anybody inside the internal lock? */
+static inline int is_busy(PyObject *m) { return ((InternalLock *)SLOT(m, line.lock))->depth > 0; }
 
 static inline int is_free(PyObject *m) {
     return PyList_GET_SIZE(SLOT(m, mutex.free)) > 0 && SLOT(m, line.head) == Py_None;
 }
 
 static PyObject *new_guard(PyObject *m) {
-    PyObject *made = MutexGuard->tp_alloc(MutexGuard, 0);
+    PyObject *made = from_pool(&guards);
     if (made != NULL) SLOT(made, guard.mutex) = Py_NewRef(m);
     return made;
 }
@@ -426,7 +539,6 @@ typedef struct {
 } Enter;
 enum { BOUND, CREATED, PARKED, DELEGATED, OVER };
 static PyTypeObject Enter_Type;
-#define MOST_SPARE 32
 static Enter *spare_enters[MOST_SPARE];
 static int spare_enters_count;
 
@@ -859,6 +971,16 @@ static Py_ssize_t slot_of(PyTypeObject *type, const char *name) {
     return where;
 }
 
+/* Are a class's slots those that its pool knows of, and nothing else to be let go of? */
+static int is_plain(Pool *pool) {
+    Py_ssize_t known = sizeof(PyObject);
+    for (Py_ssize_t *slot = pool->slots; *slot >= 0; slot++) known += sizeof(PyObject *);
+    if (pool->type->tp_basicsize == known && pool->type->tp_dictoffset == 0 && pool->type->tp_weaklistoffset == 0 && pool->type->tp_finalize == NULL)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "asynclocks: %s has slots that _core.c does not know", pool->type->tp_name);
+    return 0;
+}
+
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "Ticket", "AsyncioParker", "Parked", "queued", "granted", "backends", "Future",
         "current_task", "current_tasks", "running_loop", "InvalidStateError", "thread_local", "parked_in", "waits", "hooks", NULL};
@@ -870,16 +992,20 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
             &PyDict_Type, &waits, &PyTuple_Type, &hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
 #define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
-    FIND(line, FreeMutex, busy) FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
+    FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, lock) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
     FIND(mutex, FreeMutex, early) FIND(mutex, FreeMutex, free) FIND(mutex, FreeMutex, held) FIND(mutex, FreeMutex, owner) FIND(mutex, Mutex, value)
     FIND_PLAIN(ticket, Ticket, after) FIND_PLAIN(ticket, Ticket, before) FIND_PLAIN(ticket, Ticket, owner) FIND_PLAIN(ticket, Ticket, request)
     FIND_PLAIN(ticket, Ticket, state) FIND_PLAIN(ticket, Ticket, synchronizer)
-    FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex)
+    FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex) FIND(guard, MutexGuard, recovered)
     FIND_PLAIN(parked_table, Parked, reference)
     if (!PyType_IsSubtype(AsyncioParker, Ticket) || !PyType_IsSubtype(Parked, &PyDict_Type) || !PyType_IsSubtype(Mutex, FreeMutex)) {
         PyErr_SetString(PyExc_TypeError, "asynclocks: these classes do not belong together");
         return NULL;
     }
+    guards = (Pool){.type = MutexGuard, .slots = {guard.mutex, guard.recovered, -1}};
+    parkers = (Pool){.type = AsyncioParker, .slots = {parker.parked, parker.unparked, ticket.after, ticket.before, ticket.owner,
+        ticket.request, ticket.state, ticket.synchronizer, -1}};
+    if (!is_plain(&guards) || !is_plain(&parkers)) return NULL;
     if ((unpark_anywhere = PyObject_GetAttrString((PyObject *)AsyncioParker, "unpark")) == NULL) return NULL;
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
@@ -887,22 +1013,24 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
         queued, granted, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, waits, hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
+    MutexGuard->tp_dealloc = guard_dealloc;
+    AsyncioParker->tp_dealloc = parker_dealloc;
     PyObject *value = PyDescr_NewGetSet(MutexGuard, &guard_value);
     if (value == NULL) return NULL;
     int failed = PyObject_SetAttrString((PyObject *)MutexGuard, "value", value);
     Py_DECREF(value);
     if (failed || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter) || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit)) return NULL;
-    return Py_BuildValue("OO", (PyObject *)&Enter_Type, (PyObject *)&Done_Type);
+    return Py_BuildValue("(OO)O", (PyObject *)&Enter_Type, (PyObject *)&Done_Type, (PyObject *)&InternalLock_Type);
 }
 
 static PyMethodDef methods[] = {{"install", (PyCFunction)(void *)install, METH_VARARGS | METH_KEYWORDS,
-    "Put the twins in the places of the Python functions; the types that are coroutines."}, {0}};
+    "Put the twins in the places of the Python functions; the types that are coroutines, and the internal lock's."}, {0}};
 static int execute(PyObject *module) {
     if (s_name != NULL) { PyErr_SetString(PyExc_ImportError, "asynclocks._engine._core serves one interpreter"); return -1; }
 #define INTERN(N) if ((s_##N = PyUnicode_InternFromString(#N)) == NULL) return -1;
     NAMES(INTERN)
     twin_getset[4].get = (getter)twin_wrapped;
-    PyTypeObject *types[] = {&Done_Type, &Enter_Type, &Exit_Type, &EnterTwin_Type, &ExitTwin_Type};
+    PyTypeObject *types[] = {&InternalLock_Type, &Done_Type, &Enter_Type, &Exit_Type, &EnterTwin_Type, &ExitTwin_Type};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) if (PyType_Ready(types[i]) < 0) return -1;
     return 0;
 }

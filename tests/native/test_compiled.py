@@ -7,7 +7,9 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ from anyio import create_task_group
 
 import asynclocks
 from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _compiled
+from asynclocks._engine import synchronizer
 from asynclocks._engine.ticket import State
 from asynclocks.backends.asyncio import AsyncioParker
 from tests.support import collect, settle, spawn
@@ -47,12 +50,14 @@ def test_the_compiled_module_is_told_of_the_classes_and_its_coroutines_are_corou
         pass
 
     told: dict[str, Any] = {}
-    core = SimpleNamespace(install=lambda **what: told.update(what) or (Entering,))
+    core = SimpleNamespace(install=lambda **what: told.update(what) or ((Entering,), threading.RLock))
+    monkeypatch.setattr(synchronizer, "RLock", None)  # so that it is put back
     monkeypatch.delenv("ASYNCLOCKS_PURE", raising=False)
     monkeypatch.setitem(sys.modules, "asynclocks._engine._core", core)
     monkeypatch.setattr("asynclocks._engine._core", core, raising=False)
     assert _compiled._install()
     assert told["Mutex"] is Mutex
+    assert synchronizer.RLock is threading.RLock
     assert issubclass(Entering, Coroutine)
     assert [name for name in told["hooks"] if not hasattr(Mutex, name)] == []
 
@@ -292,6 +297,53 @@ async def test_a_subclass_with_a_step_of_its_own_is_served_by_it() -> None:
         spawn(group, one_block, mutex)
         await settle()
     assert mutex.handed
+
+
+# The internal lock.
+def internal_lock() -> Any:
+    return Mutex()._lock
+
+
+def test_the_internal_lock_is_re_entrant() -> None:
+    """Whoever is inside comes in again, and is out when they have left as often."""
+    lock = internal_lock()
+    with ThreadPoolExecutor(1) as other:
+        assert lock.acquire()
+        assert lock.acquire(False)
+        lock.release()
+        assert not other.submit(lock.acquire, False).result()
+        lock.release()
+        assert other.submit(lock.acquire, False).result()
+        assert not lock.acquire(False)
+        other.submit(lock.release).result()
+
+
+def test_the_internal_lock_is_released_by_its_owner_only() -> None:
+    """A release too many is an error."""
+    lock = internal_lock()
+    with pytest.raises(RuntimeError):
+        lock.release()
+    with ThreadPoolExecutor(1) as other, lock, pytest.raises(RuntimeError):
+        other.submit(lock.release).result()
+
+
+def test_threads_wait_for_the_internal_lock(switching: None) -> None:
+    """Each of them gets in, and one at a time."""
+    lock = internal_lock()
+    inside = 0
+
+    def count() -> None:
+        nonlocal inside
+        for _ in range(2_000):
+            with lock:
+                before = inside
+                os.sched_yield() if hasattr(os, "sched_yield") else None
+                inside = before + 1
+
+    with ThreadPoolExecutor(8) as threads:
+        for counting in [threads.submit(count) for _ in range(8)]:
+            counting.result()
+    assert inside == 16_000
 
 
 # Nothing is left.
