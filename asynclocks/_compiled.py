@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
+from typing import Any
 
-from asynclocks import backends
+from asynclocks import backends, mutex
 from asynclocks._engine import synchronizer
 from asynclocks._engine.deadlock import waits
 from asynclocks._engine.free_mutex import FreeMutex
+from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import asyncio
-from asynclocks.mutex import Mutex, MutexGuard
+from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard
 
 # A subclass of Mutex that has one of these of its own is served in Python.
 HOOKS = (
     *("_acquire", "_admit", "_append", "_catch_up", "_followed", "_give", "_guard", "_hand_on", "_hand_over", "_join"),
+    *("_acquire_now", "_give_back", "_lock_loose", "_release", "_release_spelled", "_snatch", "_take_now", "_transact"),
     *("_leave", "_note", "_owners", "_pass_on", "_put_back", "_retract", "_serve", "_stand_in_line", "_take_elsewhere"),
     *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
 )
+
+
+def _lock_plainly(mutex: Mutex[Any]) -> Coroutine[Any, Any, Any]:
+    """What an acquisition by ``lock()`` calls, if it is not served in C after all."""
+    return mutex._lock_loose(True, None)
 
 
 def _install() -> bool:
@@ -40,11 +48,17 @@ def _put_in_place(core: object) -> bool:
         FreeMutex=FreeMutex,
         Mutex=Mutex,
         MutexGuard=MutexGuard,
+        LooseMutexGuard=LooseMutexGuard,
+        Acquisition=Acquisition,
         Ticket=Ticket,
         AsyncioParker=asyncio.AsyncioParker,
         Parked=asyncio.Parked,
         queued=State.QUEUED,
         granted=State.GRANTED,
+        released=State.RELEASED,
+        spelled=mutex._SPELLED,
+        resumed=mutex._RESUMED,
+        lock_plainly=_lock_plainly,
         backends=vars(backends),
         Future=type(asyncio.DONE),
         current_task=asyncio.current_task,

@@ -20,8 +20,10 @@
 #endif
 
 /* What `install` was told, all of it kept for ever. */
-static PyTypeObject *FreeMutex, *Mutex, *MutexGuard, *Ticket, *AsyncioParker, *Parked;
-static PyObject *queued, *granted;                       /* of State */
+static PyTypeObject *FreeMutex, *Mutex, *MutexGuard, *LooseMutexGuard, *Acquisition, *Ticket, *AsyncioParker, *Parked;
+static PyObject *queued, *granted, *released;            /* of State */
+static PyObject *spelled, *resumed;                      /* mutex._SPELLED, mutex._RESUMED */
+static PyObject *lock_plainly;                           /* what an acquisition calls that `lock()` without a timeout returned */
 static PyObject *backends;                               /* the dict of that module */
 static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;
 static PyObject *waits;                                  /* who waits for what: a dict */
@@ -32,10 +34,12 @@ static struct { Py_ssize_t early, free, held, owner, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
 static struct { Py_ssize_t parked, unparked; } parker;
 static struct { Py_ssize_t mutex, recovered; } guard;
+static struct { Py_ssize_t hold; } loose;
+static struct { Py_ssize_t guard, of, take, what; } acquisition;
 static struct { Py_ssize_t reference; } parked_table;
 
 #define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
-    X(_note) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse)
+    X(_note) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
 #define DECLARE(N) static PyObject *s_##N;
 NAMES(DECLARE)
 
@@ -181,7 +185,7 @@ typedef struct {
     int count;
     PyObject *spare[MOST_SPARE];
 } Pool;
-static Pool guards, parkers;
+static Pool guards, parkers, tickets;
 
 static PyObject *from_pool(Pool *pool) {
     if (pool->count == 0) return pool->type->tp_alloc(pool->type, 0);
@@ -199,6 +203,7 @@ static void to_pool(Pool *pool, PyObject *object) {
 }
 static void guard_dealloc(PyObject *object) { to_pool(&guards, object); }
 static void parker_dealloc(PyObject *object) { to_pool(&parkers, object); }
+static void ticket_dealloc(PyObject *object) { to_pool(&tickets, object); }
 
 /* ---- The loop ---- */
 
@@ -379,12 +384,46 @@ static PyObject *new_guard(PyObject *m) {
     return made;
 }
 
-/* The short way of FreeMutex.__aenter__: the guard; NULL without an error: it is not free. */
-static PyObject *take(PyObject *m, PyObject *task) {
+/* In which way a mutex is held, and what its taker gets. */
+enum { BY_BLOCK, SPELLED, LOOSELY }; /* a MutexGuard; True, see Mutex.acquire; a LooseMutexGuard */
+
+/* A ticket that holds, see QueuedSynchronizer._fill_in. */
+static PyObject *new_hold(PyObject *m, PyObject *owner) {
+    PyObject *made = from_pool(&tickets);
+    if (made != NULL) {
+        SLOT(made, ticket.synchronizer) = Py_NewRef(m);
+        SLOT(made, ticket.request) = Py_NewRef(resumed);
+        SLOT(made, ticket.owner) = Py_NewRef(owner);
+        SLOT(made, ticket.before) = Py_NewRef(Py_None);
+        SLOT(made, ticket.after) = Py_NewRef(Py_None);
+        SLOT(made, ticket.state) = Py_NewRef(granted);
+    }
+    return made;
+}
+
+/* LooseMutexGuard.__init__ */
+static PyObject *new_loose_guard(PyObject *m, PyObject *hold) {
+    PyObject *made = LooseMutexGuard->tp_alloc(LooseMutexGuard, 0);
+    if (made == NULL) return NULL;
+    SLOT(made, guard.mutex) = Py_NewRef(m);
+    SLOT(made, loose.hold) = Py_NewRef(hold);
+    PyObject *old = put(hold, ticket.request, Py_NewRef(resumed));
+    Py_XDECREF(old);
+    return made;
+}
+
+/* The short way of FreeMutex.__aenter__, Mutex.acquire and try_lock: what the taker gets; NULL without an error: it is not free. */
+static PyObject *take(PyObject *m, PyObject *task, int way) {
     if (!is_free(m)) return NULL;
-    PyObject *owner = PyWeakref_NewRef(task, NULL), *made = new_guard(m); /* often it is the same reference as before */
-    if (owner == NULL || made == NULL || !is_free(m)) {
-        Py_XDECREF(owner);
+    PyObject *owner = PyWeakref_NewRef(task, NULL), *holder = NULL, *made = NULL; /* often the same reference as before */
+    if (owner == NULL) return NULL;
+    if (way == BY_BLOCK) holder = Py_XNewRef(made = new_guard(m));
+    else if (way == SPELLED) { holder = Py_NewRef(spelled); made = Py_NewRef(Py_True); }
+    else if ((holder = new_hold(m, owner)) != NULL) made = new_loose_guard(m, holder);
+    if (made == NULL || !is_free(m)) {
+        if (way == LOOSELY && holder != NULL) Py_SETREF(SLOT(holder, ticket.state), Py_NewRef(released)); /* it never held */
+        Py_DECREF(owner);
+        Py_XDECREF(holder);
         Py_XDECREF(made);
         return NULL;
     }
@@ -392,10 +431,10 @@ static PyObject *take(PyObject *m, PyObject *task) {
     PyObject *token = PyList_GET_ITEM(tokens, PyList_GET_SIZE(tokens) - 1);
     Py_SET_SIZE(tokens, PyList_GET_SIZE(tokens) - 1); /* as list.pop does, but it keeps the memory */
     owner = put(m, mutex.owner, owner);
-    PyObject *held = put(m, mutex.held, Py_NewRef(made));
+    holder = put(m, mutex.held, holder);
     Py_DECREF(token);
     Py_DECREF(owner);
-    Py_DECREF(held);
+    Py_DECREF(holder);
     return made;
 }
 
@@ -472,6 +511,16 @@ static int hand_over(PyObject *m) {
     return 0;
 }
 
+/* End the present hold: by the token, or by handing over. 0: done; 1: it is to be done in Python; -1: an error. */
+static int end_hold(PyObject *m) {
+    PyObject *head = SLOT(m, line.head);
+    if (head != Py_None) return Py_TYPE(head) == AsyncioParker ? hand_over(m) : 1;
+    if (PyList_Append(SLOT(m, mutex.free), Py_None) < 0) return -1;
+    PyObject *held = put(m, mutex.held, Py_NewRef(Py_None));
+    Py_DECREF(held);
+    return 0;
+}
+
 /* ---- Awaitables ---- */
 
 /* One StopIteration is used again and again to return guards: making one costs as much as taking a mutex. */
@@ -530,12 +579,13 @@ static PyObject *done;
    called, and then returns itself: a bound method would cost a third of an uncontended block. */
 typedef struct {
     PyObject_HEAD
-    PyObject *lock, *slow; /* FreeMutex.__aenter__ in Python */
+    PyObject *lock, *slow; /* the twin in Python */
+    PyObject *of;          /* whose method that is: the mutex, or an acquisition of it */
     PyObject *coroutine;   /* DELEGATED: of `slow` */
     PyObject *waiter;      /* PARKED: its ticket */
     PyObject *noted;       /* PARKED: the key of its note in `waits`, or NULL */
     vectorcallfunc call;
-    char stage, awaited;
+    char stage, awaited, way, entering; /* entering: an acquisition's block, which keeps the guard for its exit */
 } Enter;
 enum { BOUND, CREATED, PARKED, DELEGATED, OVER };
 static PyTypeObject Enter_Type;
@@ -545,6 +595,7 @@ static int spare_enters_count;
 static int enter_traverse(Enter *e, visitproc visit, void *arg) {
     Py_VISIT(e->lock);
     Py_VISIT(e->slow);
+    Py_VISIT(e->of);
     Py_VISIT(e->coroutine);
     Py_VISIT(e->waiter);
     Py_VISIT(e->noted);
@@ -553,6 +604,7 @@ static int enter_traverse(Enter *e, visitproc visit, void *arg) {
 static int enter_clear(Enter *e) {
     Py_CLEAR(e->lock);
     Py_CLEAR(e->slow);
+    Py_CLEAR(e->of);
     Py_CLEAR(e->coroutine);
     Py_CLEAR(e->waiter);
     Py_CLEAR(e->noted);
@@ -596,9 +648,18 @@ static void enter_fails(Enter *e) {
     }
 }
 
+/* It was used too early: Python is to begin. */
+static void unuse(Enter *e) {
+    if (e->way != LOOSELY) return;
+    PyObject *method = PyMethod_New(lock_plainly, e->lock);
+    if (method == NULL) { PyErr_Clear(); return; }
+    PyObject *old = put(e->of, acquisition.take, method);
+    Py_XDECREF(old);
+}
+
 /* Let the Python function do it all. */
 static int enter_delegates(Enter *e) {
-    e->coroutine = PyObject_CallOneArg(e->slow, e->lock);
+    e->coroutine = PyObject_CallOneArg(e->slow, e->of);
     e->stage = e->coroutine == NULL ? OVER : DELEGATED;
     return e->coroutine == NULL ? -1 : 0;
 }
@@ -617,7 +678,10 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
         Py_DECREF(waiter);
         Py_CLEAR(future);
         if (exception != NULL) set_exception(exception);
-        else enter_delegates(e);
+        else {
+            unuse(e);
+            enter_delegates(e);
+        }
         return NULL;
     }
     e->waiter = waiter;
@@ -634,23 +698,44 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
     return future;
 }
 
-/* FreeMutex.__aenter__, its first step. */
+/* An acquisition is used once. 0: it was used before, or has a timeout, or is another lock's. */
+static int use(PyObject *of) {
+    PyObject *method = SLOT(of, acquisition.take);
+    if (method == NULL || !PyMethod_Check(method) || PyMethod_GET_FUNCTION(method) != lock_plainly) return 0;
+    SLOT(of, acquisition.take) = Py_NewRef(Py_None);
+    Py_DECREF(method);
+    return 1;
+}
+
+/* It was granted: return what the taker gets. */
+static PyObject *enter_gets(Enter *e, PyObject *value) { /* steals */
+    if (e->entering) {
+        PyObject *old = put(e->of, acquisition.guard, Py_NewRef(value));
+        Py_XDECREF(old);
+    }
+    return give(value);
+}
+
+/* The first step. */
 static PyObject *enter_begins(Enter *e) {
     PyObject *lock = e->lock, *task = is_usual(lock) ? glance() : NULL;
     if (task != NULL) {
-        PyObject *value = take(lock, task);
+        int here = e->way == BY_BLOCK || !runs_elsewhere();
+        int mine = here && (e->way != LOOSELY || use(e->of));
+        PyObject *value = mine ? take(lock, task, e->way) : NULL;
         if (value != NULL) {
             Py_DECREF(task);
             e->stage = OVER;
-            return give(value);
+            return enter_gets(e, value);
         }
-        if (!PyErr_Occurred() && !is_busy(lock) && !is_free(lock) && !runs_elsewhere()) {
+        if (mine && !PyErr_Occurred() && !is_busy(lock) && !is_free(lock) && (e->way != BY_BLOCK || !runs_elsewhere())) {
             PyObject *future = enter_waits(e, task);
             Py_DECREF(task);
             return future;
         }
         Py_DECREF(task);
         PyErr_Clear();
+        if (mine) unuse(e);
     }
     enter_delegates(e);
     return NULL;
@@ -658,19 +743,21 @@ static PyObject *enter_begins(Enter *e) {
 
 /* The sleeper was woken. */
 static PyObject *enter_resumes(Enter *e) {
-    PyObject *value;
+    PyObject *value, *held;
     if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason */
         value = park(e->waiter);
         if (value == NULL) enter_fails(e);
         return value;
     }
-    value = new_guard(e->lock);
+    value = e->way == BY_BLOCK ? new_guard(e->lock) : e->way == SPELLED ? Py_NewRef(Py_True) : new_loose_guard(e->lock, e->waiter);
     if (value == NULL) { enter_fails(e); return NULL; }
     if (e->noted != NULL && PyDict_DelItem(waits, e->noted) < 0) PyErr_Clear();
-    PyObject *held = put(e->lock, mutex.held, Py_NewRef(value));
-    Py_XDECREF(held);
+    if (e->way != LOOSELY) {
+        held = put(e->lock, mutex.held, Py_NewRef(e->way == BY_BLOCK ? value : spelled));
+        Py_XDECREF(held);
+    }
     enter_over(e);
-    return give(value);
+    return enter_gets(e, value);
 }
 
 static PyObject *enter_send(Enter *e, PyObject *value) {
@@ -747,7 +834,8 @@ static void enter_finalize(PyObject *self) {
     PyObject *exception = take_exception();
     if (e->stage == CREATED) {
         e->stage = OVER;
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s.__aenter__' was never awaited", Py_TYPE(e->lock)->tp_name) < 0)
+        if (e->way != LOOSELY /* its acquisition says so */ && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s.%s' was never awaited", Py_TYPE(e->of)->tp_name, 
+                e->way == SPELLED ? "acquire" : "__aenter__") < 0)
             PyErr_WriteUnraisable(self);
     }
     else {
@@ -766,7 +854,7 @@ static void enter_dealloc(Enter *e) {
     else PyObject_GC_Del(e);
 }
 
-static Enter *new_enter(PyObject *lock, PyObject *slow);
+static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of);
 static PyObject *enter_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
     Enter *e = (Enter *)self;
     if (PyVectorcall_NARGS(n) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
@@ -774,7 +862,7 @@ static PyObject *enter_call(PyObject *self, PyObject *const *args, size_t n, PyO
         return NULL;
     }
     if (e->stage != BOUND) { /* called again: another coroutine */
-        e = new_enter(e->lock, e->slow);
+        e = new_enter(e->lock, e->slow, e->of);
         if (e != NULL) e->stage = CREATED;
         return (PyObject *)e;
     }
@@ -795,7 +883,7 @@ static PyTypeObject Enter_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asyn
     .tp_traverse = (traverseproc)enter_traverse, .tp_clear = (inquiry)enter_clear, .tp_methods = enter_methods,
     .tp_finalize = enter_finalize, .tp_doc = "Entering a mutex: a coroutine."};
 
-static Enter *new_enter(PyObject *lock, PyObject *slow) {
+static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of) {
     Enter *e;
     if (spare_enters_count > 0) {
         e = spare_enters[--spare_enters_count];
@@ -804,10 +892,12 @@ static Enter *new_enter(PyObject *lock, PyObject *slow) {
     else if ((e = PyObject_GC_New(Enter, &Enter_Type)) == NULL) return NULL;
     e->lock = Py_NewRef(lock);
     e->slow = Py_NewRef(slow);
+    e->of = Py_NewRef(of);
     e->coroutine = e->waiter = e->noted = NULL;
     e->call = enter_call;
     e->stage = BOUND;
-    e->awaited = 0;
+    e->awaited = e->entering = 0;
+    e->way = BY_BLOCK;
     PyObject_GC_Track(e);
     return e;
 }
@@ -816,18 +906,9 @@ static Enter *new_enter(PyObject *lock, PyObject *slow) {
 static PyObject *leave(PyObject *slow, PyObject *const *args, Py_ssize_t n) {
     PyObject *m = args[0];
     if (is_usual(m) && SLOT(m, mutex.early) == Py_None && SLOT(m, mutex.held) != Py_None && !is_busy(m)) {
-        PyObject *head = SLOT(m, line.head);
-        if (head == Py_None) {
-            if (PyList_Append(SLOT(m, mutex.free), Py_None) < 0) return NULL;
-            PyObject *held = put(m, mutex.held, Py_NewRef(Py_None));
-            Py_DECREF(held);
-            return Py_NewRef(done);
-        }
-        if (Py_TYPE(head) == AsyncioParker) {
-            int left = hand_over(m);
-            if (left < 0) return NULL;
-            if (left == 0) return Py_NewRef(done);
-        }
+        int left = end_hold(m);
+        if (left < 0) return NULL;
+        if (left == 0) return Py_NewRef(done);
     }
     PyObject *result, *coroutine = PyObject_Vectorcall(slow, args, n, NULL);
     if (coroutine == NULL) return NULL;
@@ -887,12 +968,12 @@ static PyGetSetDef twin_getset[] = {{"__doc__", (getter)twin_doc, NULL, NULL, "_
 static PyObject *twin_wrapped(Twin *t, void *_) { return Py_NewRef(t->slow); }
 
 static PyObject *get_enter(PyObject *self, PyObject *lock, PyObject *type) {
-    return lock == NULL || lock == Py_None ? Py_NewRef(self) : (PyObject *)new_enter(lock, ((Twin *)self)->slow);
+    return lock == NULL || lock == Py_None ? Py_NewRef(self) : (PyObject *)new_enter(lock, ((Twin *)self)->slow, lock);
 }
 static PyObject *call_enter(PyObject *self, PyObject *const *args, size_t n, PyObject *names) { /* Mutex.__aenter__(mutex) */
     Twin *twin = (Twin *)self;
     if (PyVectorcall_NARGS(n) != 1 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
-    Enter *e = new_enter(args[0], twin->slow);
+    Enter *e = new_enter(args[0], twin->slow, args[0]);
     if (e != NULL) e->stage = CREATED;
     return (PyObject *)e;
 }
@@ -937,7 +1018,7 @@ static int replace(PyTypeObject *type, const char *name, PyTypeObject *kind, vec
     return failed;
 }
 
-/* MutexGuard.value and MutexGuard.released */
+/* MutexGuard.value */
 static PyObject *guarding(PyObject *self) { /* the mutex, a borrowed reference; NULL: it holds no more, and an error is set */
     PyObject *m = SLOT(self, guard.mutex);
     if (m != NULL && PyType_IsSubtype(Py_TYPE(m), Mutex) && SLOT(m, mutex.held) == self && SLOT(m, mutex.value) != NULL) return m;
@@ -958,6 +1039,203 @@ static int guard_set_value(PyObject *self, PyObject *value, void *_) {
     return 0;
 }
 static PyGetSetDef guard_value = {"value", guard_get_value, guard_set_value, "The mutex's value. Raises GuardReleasedError after the release.", NULL};
+
+/* LooseMutexGuard.value */
+static PyObject *holding(PyObject *self) { /* as `guarding` */
+    PyObject *m = SLOT(self, guard.mutex), *hold = SLOT(self, loose.hold);
+    if (m != NULL && PyType_IsSubtype(Py_TYPE(m), Mutex) && is_ticket(hold) && SLOT(hold, ticket.state) == granted && SLOT(m, mutex.value) != NULL) return m;
+    PyObject *refused = PyObject_CallMethodNoArgs(self, s__refuse);
+    if (refused != NULL) { Py_DECREF(refused); PyErr_SetString(PyExc_SystemError, "asynclocks: a guard did not refuse"); }
+    return NULL;
+}
+static PyObject *loose_get_value(PyObject *self, void *_) {
+    PyObject *m = holding(self);
+    return m == NULL ? NULL : Py_NewRef(SLOT(m, mutex.value));
+}
+static int loose_set_value(PyObject *self, PyObject *value, void *_) {
+    if (value == NULL) { PyErr_SetString(PyExc_AttributeError, "property 'value' of 'LooseMutexGuard' object has no deleter"); return -1; }
+    PyObject *m = holding(self);
+    if (m == NULL) return -1;
+    PyObject *old = put(m, mutex.value, Py_NewRef(value));
+    Py_DECREF(old);
+    return 0;
+}
+static PyGetSetDef loose_value = {"value", loose_get_value, loose_set_value, "The mutex's value. Raises GuardReleasedError after the release.", NULL};
+
+/* Methods: each begins as its Python twin does, whose place it takes in the class, and leaves to that what is unusual. */
+typedef struct { PyMethodDef method; PyTypeObject **type; PyObject *slow; } Method;
+enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, GUARD_DEL, ACQUISITION_ENTER, ACQUISITION_EXIT,
+    ACQUISITION_AWAIT, ACQUISITION_DEL, METHODS };
+static Method twins[METHODS + 1];
+
+static PyObject *slowly(int which, PyObject *self) { return PyObject_CallOneArg(twins[which].slow, self); }
+static PyObject *slowly_with(int which, PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    PyObject *method = PyMethod_New(twins[which].slow, self);
+    PyObject *result = method == NULL ? NULL : PyObject_Vectorcall(method, args, n, names);
+    Py_XDECREF(method);
+    return result;
+}
+
+static PyObject *mutex_acquire(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    if (n > 0 || names != NULL) return slowly_with(ACQUIRE, m, args, n, names);
+    Enter *e = new_enter(m, twins[ACQUIRE].slow, m);
+    if (e != NULL) { e->stage = CREATED; e->way = SPELLED; }
+    return (PyObject *)e;
+}
+
+/* Take it now, in the name of a task of asyncio's; NULL without an error: Python is to try. */
+static PyObject *take_now(PyObject *m, int way) {
+    PyObject *task = is_usual(m) && !is_busy(m) && is_free(m) && !runs_elsewhere() ? glance() : NULL;
+    PyObject *value = task == NULL || is_busy(m) ? NULL : take(m, task, way);
+    Py_XDECREF(task);
+    if (value == NULL) PyErr_Clear();
+    return value;
+}
+static PyObject *mutex_acquire_nowait(PyObject *m, PyObject *_) {
+    PyObject *value = take_now(m, SPELLED);
+    if (value == NULL) return slowly(ACQUIRE_NOWAIT, m);
+    Py_DECREF(value);
+    Py_RETURN_NONE;
+}
+static PyObject *mutex_try_lock(PyObject *m, PyObject *_) {
+    PyObject *value = take_now(m, LOOSELY);
+    return value == NULL ? slowly(TRY_LOCK, m) : value;
+}
+static PyObject *mutex_release(PyObject *m, PyObject *_) {
+    int left = is_usual(m) && SLOT(m, mutex.held) == spelled && !is_busy(m) ? end_hold(m) : 1;
+    if (left < 0) return NULL;
+    if (left > 0) return slowly(RELEASE, m);
+    Py_RETURN_NONE;
+}
+static PyObject *mutex_lock(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    static PyObject *what;
+    if (n > 0 || names != NULL || !is_usual(m)) return slowly_with(LOCK, m, args, n, names);
+    if (what == NULL && (what = PyUnicode_InternFromString("lock()")) == NULL) return NULL;
+    PyObject *take = PyMethod_New(lock_plainly, m), *made = take == NULL ? NULL : Acquisition->tp_alloc(Acquisition, 0);
+    if (made == NULL) { Py_XDECREF(take); return NULL; }
+    SLOT(made, acquisition.of) = Py_NewRef(m);
+    SLOT(made, acquisition.what) = Py_NewRef(what);
+    SLOT(made, acquisition.take) = take;
+    return made;
+}
+
+/* Does this guard hold its mutex in the usual way, and can it be let go of here? */
+static int lets_go(PyObject *self) {
+    PyObject *hold, *m;
+    return Py_TYPE(self) == LooseMutexGuard && (hold = SLOT(self, loose.hold)) != NULL && is_ticket(hold) && SLOT(hold, ticket.state) == granted
+        && (m = SLOT(self, guard.mutex)) != NULL && SLOT(hold, ticket.synchronizer) == m && is_usual(m) && SLOT(m, mutex.held) == hold && !is_busy(m);
+}
+static int let_go(PyObject *self) { /* as `end_hold` */
+    PyObject *hold = Py_NewRef(SLOT(self, loose.hold)), *m = Py_NewRef(SLOT(self, guard.mutex));
+    /* Handing over may run Python: the guard must have let go by then. */
+    Py_SETREF(SLOT(hold, ticket.state), Py_NewRef(released));
+    int left = end_hold(m);
+    if (left > 0) Py_SETREF(SLOT(hold, ticket.state), Py_NewRef(granted)); /* nothing was done: Python does it all */
+    Py_DECREF(m);
+    Py_DECREF(hold);
+    return left;
+}
+static PyObject *guard_release(PyObject *self, PyObject *_) {
+    int left = lets_go(self) ? let_go(self) : 1;
+    if (left < 0) return NULL;
+    if (left > 0) return slowly(GUARD_RELEASE, self);
+    Py_RETURN_NONE;
+}
+static PyObject *guard_enter(PyObject *self, PyObject *_) {
+    PyObject *hold = Py_TYPE(self) == LooseMutexGuard ? SLOT(self, loose.hold) : NULL;
+    if (is_ticket(hold) && SLOT(hold, ticket.state) == granted) return Py_NewRef(self);
+    return slowly(GUARD_ENTER, self);
+}
+static PyObject *guard_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    int left = lets_go(self) ? let_go(self) : 1;
+    if (left < 0) return NULL;
+    if (left > 0) return slowly_with(GUARD_EXIT, self, args, n, NULL);
+    Py_RETURN_NONE;
+}
+static PyObject *guard_del(PyObject *self, PyObject *_) {
+    PyObject *hold = SLOT(self, loose.hold);
+    if (hold == NULL || (is_ticket(hold) && SLOT(hold, ticket.state) != NULL && SLOT(hold, ticket.state) != granted)) Py_RETURN_NONE;
+    return slowly(GUARD_DEL, self);
+}
+
+static PyObject *enter_of(PyObject *self, int which) {
+    PyObject *m = SLOT(self, acquisition.of);
+    if (Py_TYPE(self) != Acquisition || m == NULL || !PyType_IsSubtype(Py_TYPE(m), Mutex)) return slowly(which, self);
+    Enter *e = new_enter(m, twins[which].slow, self);
+    if (e != NULL) { e->stage = CREATED; e->way = LOOSELY; }
+    return (PyObject *)e;
+}
+static PyObject *acquisition_enter(PyObject *self, PyObject *_) {
+    PyObject *made = enter_of(self, ACQUISITION_ENTER);
+    if (made != NULL && Py_TYPE(made) == &Enter_Type) ((Enter *)made)->entering = 1;
+    return made;
+}
+/* Its place is taken when it is driven, its use is noted now, as by Python. */
+static PyObject *acquisition_await(PyObject *self, PyObject *_) {
+    PyObject *method = SLOT(self, acquisition.take), *m = SLOT(self, acquisition.of);
+    if (Py_TYPE(self) != Acquisition || method == NULL || !PyMethod_Check(method) || PyMethod_GET_FUNCTION(method) != lock_plainly
+        || m == NULL || !is_usual(m)) return slowly(ACQUISITION_AWAIT, self);
+    PyObject *made = enter_of(self, ACQUISITION_AWAIT);
+    if (made != NULL && Py_TYPE(made) == &Enter_Type) ((Enter *)made)->awaited = 1;
+    return made;
+}
+static PyObject *acquisition_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    PyObject *held = Py_TYPE(self) == Acquisition ? SLOT(self, acquisition.guard) : NULL;
+    if (held == NULL || Py_TYPE(held) != LooseMutexGuard) return slowly_with(ACQUISITION_EXIT, self, args, n, NULL);
+    int left = lets_go(held) ? let_go(held) : 1;
+    if (left > 0) { /* as in Python: whatever the guard has become is released */
+        PyObject *nothing = PyObject_CallMethodNoArgs(held, s__leave_block);
+        left = nothing == NULL ? -1 : 0;
+        Py_XDECREF(nothing);
+    }
+    return left < 0 ? NULL : Py_NewRef(done);
+}
+static PyObject *acquisition_del(PyObject *self, PyObject *_) {
+    PyObject *method = SLOT(self, acquisition.take);
+    if (method == NULL || method == Py_None) Py_RETURN_NONE;
+    return slowly(ACQUISITION_DEL, self);
+}
+
+#define FUNCTION(F) (PyCFunction)(void *)(F)
+static Method twins[METHODS + 1] = {
+    [ACQUIRE] = {{"acquire", FUNCTION(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, NULL},
+    [ACQUIRE_NOWAIT] = {{"acquire_nowait", mutex_acquire_nowait, METH_NOARGS, NULL}, &Mutex, NULL},
+    [RELEASE] = {{"release", mutex_release, METH_NOARGS, NULL}, &Mutex, NULL},
+    [TRY_LOCK] = {{"try_lock", mutex_try_lock, METH_NOARGS, NULL}, &Mutex, NULL},
+    [LOCK] = {{"lock", FUNCTION(mutex_lock), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, NULL},
+    [GUARD_RELEASE] = {{"release", guard_release, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
+    [GUARD_ENTER] = {{"__enter__", guard_enter, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
+    [GUARD_EXIT] = {{"__exit__", FUNCTION(guard_exit), METH_FASTCALL, NULL}, &LooseMutexGuard, NULL},
+    [GUARD_DEL] = {{"__del__", guard_del, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
+    [ACQUISITION_ENTER] = {{"__aenter__", acquisition_enter, METH_NOARGS, NULL}, &Acquisition, NULL},
+    [ACQUISITION_EXIT] = {{"__aexit__", FUNCTION(acquisition_exit), METH_FASTCALL, NULL}, &Acquisition, NULL},
+    [ACQUISITION_AWAIT] = {{"__await__", acquisition_await, METH_NOARGS, NULL}, &Acquisition, NULL},
+    [ACQUISITION_DEL] = {{"__del__", acquisition_del, METH_NOARGS, NULL}, &Acquisition, NULL},
+};
+static int replace_methods(void) {
+    for (Method *twin = twins; twin->type != NULL; twin++) {
+        twin->slow = PyObject_GetAttrString((PyObject *)*twin->type, twin->method.ml_name);
+        if (twin->slow == NULL) return -1;
+        PyObject *doc = PyObject_GetAttrString(twin->slow, "__doc__");
+        if (doc == NULL) return -1;
+        if (PyUnicode_Check(doc)) twin->method.ml_doc = PyUnicode_AsUTF8(doc); /* kept for ever, as `doc` is */
+        else Py_DECREF(doc);
+    }
+    for (Method *twin = twins; twin->type != NULL; twin++) { /* when all of theirs are known: some are inherited */
+        PyObject *method = PyDescr_NewMethod(*twin->type, &twin->method);
+        if (method == NULL) return -1;
+        int failed = PyObject_SetAttrString((PyObject *)*twin->type, twin->method.ml_name, method);
+        Py_DECREF(method);
+        if (failed) return -1;
+    }
+    return 0;
+}
+static int replace_property(PyTypeObject *type, PyGetSetDef *property) {
+    PyObject *made = PyDescr_NewGetSet(type, property);
+    int failed = made == NULL ? -1 : PyObject_SetAttrString((PyObject *)type, property->name, made);
+    Py_XDECREF(made);
+    return failed;
+}
 
 /* Where a class has the slot of this name; -1: an error. */
 static Py_ssize_t slot_of(PyTypeObject *type, const char *name) {
@@ -982,12 +1260,14 @@ static int is_plain(Pool *pool) {
 }
 
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "Ticket", "AsyncioParker", "Parked", "queued", "granted", "backends", "Future",
-        "current_task", "current_tasks", "running_loop", "InvalidStateError", "thread_local", "parked_in", "waits", "hooks", NULL};
+    static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "LooseMutexGuard", "Acquisition", "Ticket", "AsyncioParker", "Parked", "queued",
+        "granted", "released", "spelled", "resumed", "lock_plainly", "backends", "Future", "current_task", "current_tasks", "running_loop",
+        "InvalidStateError", "thread_local", "parked_in", "waits", "hooks", NULL};
     if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
     PyObject *tasks;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!OOO!OOOOOOOO!O!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
-            &PyType_Type, &MutexGuard, &PyType_Type, &Ticket, &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOO!O!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+            &PyType_Type, &MutexGuard, &PyType_Type, &LooseMutexGuard, &PyType_Type, &Acquisition, &PyType_Type, &Ticket,
+            &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted, &released, &spelled, &resumed, &lock_plainly,
             &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &parked_in,
             &PyDict_Type, &waits, &PyTuple_Type, &hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
@@ -997,29 +1277,30 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     FIND_PLAIN(ticket, Ticket, after) FIND_PLAIN(ticket, Ticket, before) FIND_PLAIN(ticket, Ticket, owner) FIND_PLAIN(ticket, Ticket, request)
     FIND_PLAIN(ticket, Ticket, state) FIND_PLAIN(ticket, Ticket, synchronizer)
     FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex) FIND(guard, MutexGuard, recovered)
-    FIND_PLAIN(parked_table, Parked, reference)
-    if (!PyType_IsSubtype(AsyncioParker, Ticket) || !PyType_IsSubtype(Parked, &PyDict_Type) || !PyType_IsSubtype(Mutex, FreeMutex)) {
+    FIND(loose, LooseMutexGuard, hold) FIND(acquisition, Acquisition, guard) FIND(acquisition, Acquisition, of) FIND(acquisition, Acquisition, take)
+    FIND(acquisition, Acquisition, what) FIND_PLAIN(parked_table, Parked, reference)
+    if (!PyType_IsSubtype(AsyncioParker, Ticket) || !PyType_IsSubtype(Parked, &PyDict_Type) || !PyType_IsSubtype(Mutex, FreeMutex)
+        || !PyType_IsSubtype(LooseMutexGuard, MutexGuard)) {
         PyErr_SetString(PyExc_TypeError, "asynclocks: these classes do not belong together");
         return NULL;
     }
     guards = (Pool){.type = MutexGuard, .slots = {guard.mutex, guard.recovered, -1}};
     parkers = (Pool){.type = AsyncioParker, .slots = {parker.parked, parker.unparked, ticket.after, ticket.before, ticket.owner,
         ticket.request, ticket.state, ticket.synchronizer, -1}};
-    if (!is_plain(&guards) || !is_plain(&parkers)) return NULL;
+    tickets = (Pool){.type = Ticket, .slots = {ticket.after, ticket.before, ticket.owner, ticket.request, ticket.state, ticket.synchronizer, -1}};
+    if (!is_plain(&guards) || !is_plain(&parkers) || !is_plain(&tickets)) return NULL;
     if ((unpark_anywhere = PyObject_GetAttrString((PyObject *)AsyncioParker, "unpark")) == NULL) return NULL;
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
-    PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)Ticket, (PyObject *)AsyncioParker, (PyObject *)Parked,
-        queued, granted, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, waits, hooks};
+    PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)LooseMutexGuard, (PyObject *)Acquisition, (PyObject *)Ticket,
+        (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, waits, hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
     MutexGuard->tp_dealloc = guard_dealloc;
     AsyncioParker->tp_dealloc = parker_dealloc;
-    PyObject *value = PyDescr_NewGetSet(MutexGuard, &guard_value);
-    if (value == NULL) return NULL;
-    int failed = PyObject_SetAttrString((PyObject *)MutexGuard, "value", value);
-    Py_DECREF(value);
-    if (failed || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter) || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit)) return NULL;
+    Ticket->tp_dealloc = ticket_dealloc;
+    if (replace_property(MutexGuard, &guard_value) || replace_property(LooseMutexGuard, &loose_value) || replace_methods()
+        || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter) || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit)) return NULL;
     return Py_BuildValue("(OO)O", (PyObject *)&Enter_Type, (PyObject *)&Done_Type, (PyObject *)&InternalLock_Type);
 }
 

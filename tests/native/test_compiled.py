@@ -299,6 +299,147 @@ async def test_a_subclass_with_a_step_of_its_own_is_served_by_it() -> None:
     assert mutex.handed
 
 
+# What comes in between: a twin asks the loop for its table, in Python, before it queues and before it wakes.
+class StruckLoop(asyncio.SelectorEventLoop):
+    """Does something of the test's when its table of parked tasks is asked for, which a collector could do there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table: Any = None
+        self.strike: Callable[[], object] | None = None
+
+    @property
+    def _asynclocks_parked(self) -> Any:
+        strike, self.strike = self.strike, None
+        if strike is not None:
+            strike()
+        if self.table is None:
+            raise AttributeError
+        return self.table
+
+    @_asynclocks_parked.setter
+    def _asynclocks_parked(self, table: Any) -> None:
+        self.table = table
+
+
+def struck(test: Callable[[StruckLoop], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        loop = StruckLoop()
+        try:
+            loop.run_until_complete(test(loop))
+        finally:
+            loop.close()
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+@struck
+async def test_a_release_while_an_entry_is_about_to_queue_lets_it_in(loop: StruckLoop) -> None:
+    """It does not sleep beside a free mutex."""
+    mutex: Mutex[None] = Mutex()
+    loop.strike = (await mutex.lock_owned()).release
+    async with mutex:
+        assert loop.strike is None
+    assert not mutex.locked()
+
+
+@struck
+async def test_somebody_who_queues_while_an_entry_is_about_to_is_first(loop: StruckLoop) -> None:
+    """First come, first served, by who stood in line first."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    order: list[str] = []
+
+    async def block(name: str) -> None:
+        async with mutex:
+            order.append(name)
+
+    first = enter(mutex).__await__()
+    loop.strike = lambda: next(first)  # type: ignore[call-overload]
+    second = asyncio.create_task(block("second"))
+    await settle()
+    assert mutex.statistics().waiting == 2
+    guard.release()
+    with pytest.raises(StopIteration):
+        next(first)  # type: ignore[call-overload]
+    assert order == []
+    await mutex.__aexit__()
+    await second
+    assert order == ["second"]
+
+
+@only_compiled  # Python does not ask for the table there
+@struck
+async def test_a_cancellation_while_a_mutex_is_handed_over_passes_it_on(loop: StruckLoop) -> None:
+    """It was granted, and is withdrawn before it is woken: the one behind it gets the mutex."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    gone = enter(mutex).__await__()
+    next(gone)  # type: ignore[call-overload]
+    other = asyncio.create_task(one_block(mutex))
+    await settle()
+    loop.strike = gone.close  # type: ignore[attr-defined]
+    guard.release()
+    await other
+    assert loop.strike is None
+    assert not mutex.locked()
+
+
+@only_compiled  # Python does not ask for the table there
+@struck
+async def test_a_lock_that_is_used_while_it_is_handed_over_is_consistent(loop: StruckLoop) -> None:
+    """Whoever comes in between waits behind the others."""
+    mutex: Mutex[None] = Mutex()
+    newcomer = enter(mutex).__await__()
+
+    def arrive() -> None:
+        with pytest.raises(asynclocks.TryLockError):
+            mutex.try_lock()
+        next(newcomer)  # type: ignore[call-overload]
+
+    async with mutex:
+        others = [asyncio.create_task(one_block(mutex)) for _ in range(2)]
+        await settle()
+        loop.strike = arrive
+    await asyncio.gather(*others)
+    with pytest.raises(StopIteration):
+        next(newcomer)  # type: ignore[call-overload]
+    await mutex.__aexit__()
+    assert not mutex.locked()
+    assert mutex.statistics().waiting == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_collector_that_runs_all_the_time_finds_every_mutex_whole() -> None:
+    """3.11's runs inside allocations: there dropped guards let go while others take, queue and hand over."""
+    threshold = gc.get_threshold()
+    mutex: Mutex[None] = Mutex()
+    times = 0
+
+    async def take_turns() -> None:
+        nonlocal times
+        for _ in range(10):
+            garbage: list[Any] = [await mutex.lock_owned()]
+            garbage.append(garbage)
+            del garbage
+            async with mutex:
+                times += 1
+
+    async def stay_awake() -> None:  # a loop that sleeps allocates nothing
+        while times < 30:  # noqa: ASYNC110  # passes of the loop are what is wanted
+            await asyncio.sleep(0)
+
+    gc.set_threshold(1, 1, 1)
+    try:
+        await asyncio.gather(stay_awake(), *(take_turns() for _ in range(3)))
+    finally:
+        gc.set_threshold(*threshold)
+    assert times == 30
+    assert not mutex.locked()
+
+
 # The internal lock.
 def internal_lock() -> Any:
     return Mutex()._lock
@@ -397,7 +538,45 @@ async def driven(mutex: Mutex[int], times: int) -> None:
         await mutex.__aexit__()
 
 
-OPERATIONS = [uncontended, contended, cancelled, nested, driven]
+async def spelled(mutex: Mutex[int], times: int) -> None:
+    async def turn() -> None:
+        for _ in range(times // 4):
+            await mutex.acquire()
+            await asyncio.sleep(0)
+            mutex.release()
+
+    await asyncio.gather(turn(), turn())
+    for _ in range(times):
+        mutex.acquire_nowait()
+        mutex.release()
+        await mutex.acquire()
+        mutex.release()
+        mutex.acquire().close()  # type: ignore[attr-defined]
+
+
+async def loosely(mutex: Mutex[int], times: int) -> None:
+    async def turn() -> None:
+        for _ in range(times // 4):
+            async with mutex.lock() as guard:
+                guard.value += 1
+                await asyncio.sleep(0)
+
+    await asyncio.gather(turn(), turn())
+    for _ in range(times):
+        with mutex.try_lock() as guard:
+            guard.value += 1
+            with pytest.raises(asynclocks.TryLockError):
+                mutex.try_lock()
+        async with mutex.lock() as guard:
+            guard.release()
+        with await mutex.lock() as guard:
+            guard.value += 1
+        (await mutex.lock()).map(lambda value: value).release()
+        (await asyncio.create_task(mutex.lock())).release()
+        mutex.lock().close()
+
+
+OPERATIONS = [uncontended, contended, cancelled, nested, driven, spelled, loosely]
 
 
 def counts(mutex: Mutex[int]) -> list[int]:
