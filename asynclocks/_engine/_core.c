@@ -30,7 +30,7 @@ static PyObject *waits;                                  /* who waits for what: 
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks;                                  /* names of methods that a subclass may have replaced */
 static struct { Py_ssize_t deferred, head, lock, tail, waiting; } line;
-static struct { Py_ssize_t early, free, held, owner, value; } mutex;
+static struct { Py_ssize_t early, free, held, owner, spelled, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
 static struct { Py_ssize_t parked, unparked; } parker;
 static struct { Py_ssize_t mutex, recovered; } guard;
@@ -344,6 +344,7 @@ end:
 static inline int slots_are_set(PyObject *m) {
     return SLOT(m, line.head) != NULL && SLOT(m, line.tail) != NULL && SLOT(m, mutex.held) != NULL && SLOT(m, mutex.owner) != NULL
         && SLOT(m, mutex.early) != NULL && SLOT(m, mutex.free) != NULL && PyList_CheckExact(SLOT(m, mutex.free))
+        && SLOT(m, mutex.spelled) != NULL && PyList_CheckExact(SLOT(m, mutex.spelled))
         && SLOT(m, line.waiting) != NULL && PyLong_CheckExact(SLOT(m, line.waiting)) && SLOT(m, line.deferred) != NULL
         && PyList_CheckExact(SLOT(m, line.deferred)) && SLOT(m, line.lock) != NULL && Py_TYPE(SLOT(m, line.lock)) == &InternalLock_Type;
 }
@@ -382,6 +383,14 @@ static PyObject *new_guard(PyObject *m) {
     PyObject *made = from_pool(&guards);
     if (made != NULL) SLOT(made, guard.mutex) = Py_NewRef(m);
     return made;
+}
+
+/* list.pop, which keeps the memory: a new reference. */
+static inline PyObject *pop(PyObject *tokens) {
+    Py_ssize_t left = PyList_GET_SIZE(tokens) - 1;
+    PyObject *token = PyList_GET_ITEM(tokens, left);
+    Py_SET_SIZE((PyListObject *)tokens, left);
+    return token;
 }
 
 /* In which way a mutex is held, and what its taker gets. */
@@ -427,9 +436,13 @@ static PyObject *take(PyObject *m, PyObject *task, int way) {
         Py_XDECREF(made);
         return NULL;
     }
-    PyListObject *tokens = (PyListObject *)SLOT(m, mutex.free);
-    PyObject *token = PyList_GET_ITEM(tokens, PyList_GET_SIZE(tokens) - 1);
-    Py_SET_SIZE(tokens, PyList_GET_SIZE(tokens) - 1); /* as list.pop does, but it keeps the memory */
+    if (way == SPELLED && PyList_Append(SLOT(m, mutex.spelled), Py_None) < 0) { /* the right to release it */
+        Py_DECREF(owner);
+        Py_DECREF(holder);
+        Py_DECREF(made);
+        return NULL;
+    }
+    PyObject *token = pop(SLOT(m, mutex.free));
     owner = put(m, mutex.owner, owner);
     holder = put(m, mutex.held, holder);
     Py_DECREF(token);
@@ -750,7 +763,11 @@ static PyObject *enter_resumes(Enter *e) {
         return value;
     }
     value = e->way == BY_BLOCK ? new_guard(e->lock) : e->way == SPELLED ? Py_NewRef(Py_True) : new_loose_guard(e->lock, e->waiter);
-    if (value == NULL) { enter_fails(e); return NULL; }
+    if (value == NULL || (e->way == SPELLED && PyList_Append(SLOT(e->lock, mutex.spelled), Py_None) < 0)) {
+        Py_XDECREF(value);
+        enter_fails(e);
+        return NULL;
+    }
     if (e->noted != NULL && PyDict_DelItem(waits, e->noted) < 0) PyErr_Clear();
     if (e->way != LOOSELY) {
         held = put(e->lock, mutex.held, Py_NewRef(e->way == BY_BLOCK ? value : spelled));
@@ -1102,7 +1119,13 @@ static PyObject *mutex_try_lock(PyObject *m, PyObject *_) {
     return value == NULL ? slowly(TRY_LOCK, m) : value;
 }
 static PyObject *mutex_release(PyObject *m, PyObject *_) {
-    int left = is_usual(m) && SLOT(m, mutex.held) == spelled && !is_busy(m) ? end_hold(m) : 1;
+    int left = 1;
+    if (is_usual(m) && SLOT(m, mutex.held) == spelled && PyList_GET_SIZE(SLOT(m, mutex.spelled)) > 0 && !is_busy(m)) {
+        PyObject *token = pop(SLOT(m, mutex.spelled));
+        left = end_hold(m);
+        if (left > 0 && PyList_Append(SLOT(m, mutex.spelled), token) < 0) left = -1;
+        Py_DECREF(token);
+    }
     if (left < 0) return NULL;
     if (left > 0) return slowly(RELEASE, m);
     Py_RETURN_NONE;
@@ -1273,7 +1296,8 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
 #define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
     FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, lock) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
-    FIND(mutex, FreeMutex, early) FIND(mutex, FreeMutex, free) FIND(mutex, FreeMutex, held) FIND(mutex, FreeMutex, owner) FIND(mutex, Mutex, value)
+    FIND(mutex, FreeMutex, early) FIND(mutex, FreeMutex, free) FIND(mutex, FreeMutex, held) FIND(mutex, FreeMutex, owner) FIND(mutex, Mutex, spelled)
+    FIND(mutex, Mutex, value)
     FIND_PLAIN(ticket, Ticket, after) FIND_PLAIN(ticket, Ticket, before) FIND_PLAIN(ticket, Ticket, owner) FIND_PLAIN(ticket, Ticket, request)
     FIND_PLAIN(ticket, Ticket, state) FIND_PLAIN(ticket, Ticket, synchronizer)
     FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex) FIND(guard, MutexGuard, recovered)
