@@ -12,7 +12,7 @@ from typing import Any
 
 from asynclocks import backends, mutex
 from asynclocks._engine import synchronizer
-from asynclocks._engine.deadlock import waits
+from asynclocks._engine.deadlock import awaited_by_a_holder
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.ticket import State, Ticket
@@ -22,7 +22,7 @@ from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard
 # A subclass of Mutex that has one of these of its own is served in Python.
 HOOKS = (
     *("_acquire", "_acquire_now", "_admit", "_append", "_catch_up", "_followed", "_give"),
-    *("_give_back", "_guard", "_hand_on", "_hand_over", "_hold_spelled", "_join", "_leave"),
+    *("_give_back", "_guard", "_hand_on", "_hand_over", "_hold_spelled", "_holder_sleeps", "_join", "_leave"),
     *("_lock_loose", "_note", "_owners", "_pass_on", "_put_back", "_refuse_now", "_release"),
     *("_retract", "_serve", "_snatch", "_stand_in_line", "_take_elsewhere", "_take_now", "_transact"),
     *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
@@ -68,7 +68,10 @@ def _put_in_place(core: object) -> bool:
         InvalidStateError=asyncio.InvalidStateError,
         thread_local=backends.thread_local,
         parked_in=asyncio._parked_in,
-        waits=waits,
+        native=backends.native,
+        Task=backends.native.task_type,
+        eager_tasks=asyncio.EAGER_TASKS,
+        awaited_by_a_holder=awaited_by_a_holder,
         hooks=HOOKS,
     )
     for kind in coroutines:

@@ -26,7 +26,7 @@ static PyObject *spelled, *resumed;                      /* mutex._SPELLED, mute
 static PyObject *lock_plainly;                           /* what an acquisition calls that `lock()` without a timeout returned */
 static PyObject *backends;                               /* the dict of that module */
 static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;
-static PyObject *waits;                                  /* who waits for what: a dict */
+static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder;
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks;                                  /* names of methods that a subclass may have replaced */
 static struct { Py_ssize_t deferred, head, lock, tail, waiting; } line;
@@ -39,7 +39,7 @@ static struct { Py_ssize_t guard, of, take, what; } acquisition;
 static struct { Py_ssize_t reference; } parked_table;
 
 #define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
-    X(_note) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
+    X(_holder_sleeps) X(_fut_waiter) X(done) X(get_coro) X(cr_running) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
 #define DECLARE(N) static PyObject *s_##N;
 NAMES(DECLARE)
 
@@ -596,7 +596,6 @@ typedef struct {
     PyObject *of;          /* whose method that is: the mutex, or an acquisition of it */
     PyObject *coroutine;   /* DELEGATED: of `slow` */
     PyObject *waiter;      /* PARKED: its ticket */
-    PyObject *noted;       /* PARKED: the key of its note in `waits`, or NULL */
     vectorcallfunc call;
     char stage, awaited, way, entering; /* entering: an acquisition's block, which keeps the guard for its exit */
 } Enter;
@@ -611,7 +610,6 @@ static int enter_traverse(Enter *e, visitproc visit, void *arg) {
     Py_VISIT(e->of);
     Py_VISIT(e->coroutine);
     Py_VISIT(e->waiter);
-    Py_VISIT(e->noted);
     return 0;
 }
 static int enter_clear(Enter *e) {
@@ -620,7 +618,6 @@ static int enter_clear(Enter *e) {
     Py_CLEAR(e->of);
     Py_CLEAR(e->coroutine);
     Py_CLEAR(e->waiter);
-    Py_CLEAR(e->noted);
     return 0;
 }
 
@@ -629,14 +626,13 @@ static void enter_over(Enter *e) {
     e->stage = OVER;
     Py_CLEAR(e->coroutine);
     Py_CLEAR(e->waiter);
-    Py_CLEAR(e->noted);
 }
 
 /* The wait ends by the exception that is set, as in QueuedSynchronizer._acquire. One is set afterwards too. */
 static void enter_fails(Enter *e) {
     PyObject *exception = take_exception(), *outside = PyErr_GetHandledException(), *withdraw, *given = NULL;
-    PyObject *waiter = e->waiter, *noted = e->noted;
-    e->waiter = e->noted = NULL;
+    PyObject *waiter = e->waiter;
+    e->waiter = NULL;
     e->stage = OVER;
     PyErr_SetHandledException(exception); /* `being_closed` looks at it */
     leave_table(waiter);
@@ -651,12 +647,6 @@ static void enter_fails(Enter *e) {
     if (given == NULL) Py_DECREF(exception); /* what is set now has it as its context */
     else {
         Py_DECREF(given);
-        set_exception(exception);
-    }
-    if (noted != NULL) {
-        exception = take_exception();
-        if (PyDict_DelItem(waits, noted) < 0) PyErr_Clear();
-        Py_DECREF(noted);
         set_exception(exception);
     }
 }
@@ -677,6 +667,50 @@ static int enter_delegates(Enter *e) {
     return e->coroutine == NULL ? -1 : 0;
 }
 
+/* AsyncioBackend.sleeps; -1: an error. */
+static int sleeps(PyObject *task) {
+    int answer = -1;
+    PyObject *future = PyObject_GetAttr(task, s__fut_waiter), *value;
+    if (future == NULL) return -1;
+    if (future != Py_None) {
+        value = PyObject_CallMethodNoArgs(future, s_done);
+        if (value != NULL) { answer = value == Py_False; Py_DECREF(value); }
+    }
+    else if ((answer = PyObject_IsTrue(eager_tasks)) > 0) { /* is it starting another, which is eager? */
+        PyObject *coroutine = PyObject_CallMethodNoArgs(task, s_get_coro);
+        value = coroutine == NULL ? NULL : PyObject_GetAttr(coroutine, s_cr_running);
+        if (value == NULL) PyErr_Clear();
+        answer = value == Py_True;
+        Py_XDECREF(value);
+        Py_XDECREF(coroutine);
+    }
+    Py_DECREF(future);
+    return answer;
+}
+
+/* Must this wait be followed for deadlocks, as QueuedSynchronizer._acquire asks? Then it is Python's. -1: an error. */
+static int is_to_be_followed(PyObject *m, PyObject *task, PyObject *waiter) {
+    /* Who holds nothing refers to its task by its ticket only (docs/decisions). Nobody waits for such a task but another
+       that awaits it, and sleeps. */
+    if (Py_REFCNT(SLOT(waiter, ticket.owner)) > 1) return 1;
+    PyObject *held = SLOT(m, mutex.held), *owner = SLOT(m, mutex.owner), *holder, *value;
+    if (owner == Py_None || (is_ticket(held) && SLOT(held, ticket.request) != resumed)) return 0; /* it is about to run */
+    int answer;
+    holder = referent(owner);
+    if (holder != NULL && (PyObject *)Py_TYPE(holder) == Task) answer = sleeps(holder);
+    else {
+        value = PyObject_CallMethodObjArgs(m, s__holder_sleeps, waiter, native, NULL);
+        answer = value == NULL ? -1 : PyObject_IsTrue(value);
+        Py_XDECREF(value);
+    }
+    Py_XDECREF(holder);
+    if (answer <= 0) return answer;
+    value = PyObject_CallFunctionObjArgs(awaited_by_a_holder, task, waiter, NULL);
+    answer = value == NULL ? -1 : PyObject_IsTrue(value);
+    Py_XDECREF(value);
+    return answer;
+}
+
 /* Stand in line and sleep: the future to sleep on; NULL: an error, or it is delegated. */
 static PyObject *enter_waits(Enter *e, PyObject *task) {
     PyObject *owner = PyWeakref_NewRef(task, NULL), *future = NULL;
@@ -684,8 +718,14 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
     Py_XDECREF(owner);
     if (waiter == NULL) return NULL;
     future = park(waiter); /* before it stands in line: making a future may run a finalizer, which may release the lock */
-    int left = future == NULL ? -1 : append(e->lock, waiter);
-    if (left != 0) { /* it was released meanwhile, or somebody is inside the internal lock */
+    int left = -1;
+    if (future != NULL) {
+        PyObject *holder = Py_NewRef(SLOT(e->lock, mutex.owner));
+        left = is_to_be_followed(e->lock, task, waiter);
+        if (left == 0) left = SLOT(e->lock, mutex.owner) == holder ? append(e->lock, waiter) : 1; /* by another thread meanwhile */
+        Py_DECREF(holder);
+    }
+    if (left != 0) { /* or it was released meanwhile, or somebody is inside the internal lock */
         PyObject *exception = take_exception();
         leave_table(waiter);
         Py_DECREF(waiter);
@@ -699,15 +739,6 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
     }
     e->waiter = waiter;
     e->stage = PARKED;
-    /* A task that holds nothing need not be followed: only its ticket refers to the weak reference (docs/decisions). */
-    if (Py_REFCNT(owner) > 1) {
-        e->noted = PyObject_CallMethodObjArgs(e->lock, s__note, task, waiter, NULL);
-        if (e->noted == NULL) {
-            enter_fails(e);
-            Py_CLEAR(future);
-        }
-        else if (e->noted == Py_None) Py_CLEAR(e->noted);
-    }
     return future;
 }
 
@@ -768,7 +799,6 @@ static PyObject *enter_resumes(Enter *e) {
         enter_fails(e);
         return NULL;
     }
-    if (e->noted != NULL && PyDict_DelItem(waits, e->noted) < 0) PyErr_Clear();
     if (e->way != LOOSELY) {
         held = put(e->lock, mutex.held, Py_NewRef(e->way == BY_BLOCK ? value : spelled));
         Py_XDECREF(held);
@@ -910,7 +940,7 @@ static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of) {
     e->lock = Py_NewRef(lock);
     e->slow = Py_NewRef(slow);
     e->of = Py_NewRef(of);
-    e->coroutine = e->waiter = e->noted = NULL;
+    e->coroutine = e->waiter = NULL;
     e->call = enter_call;
     e->stage = BOUND;
     e->awaited = e->entering = 0;
@@ -1285,14 +1315,14 @@ static int is_plain(Pool *pool) {
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "LooseMutexGuard", "Acquisition", "Ticket", "AsyncioParker", "Parked", "queued",
         "granted", "released", "spelled", "resumed", "lock_plainly", "backends", "Future", "current_task", "current_tasks", "running_loop",
-        "InvalidStateError", "thread_local", "parked_in", "waits", "hooks", NULL};
+        "InvalidStateError", "thread_local", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", NULL};
     if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
     PyObject *tasks;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOO!O!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
             &PyType_Type, &MutexGuard, &PyType_Type, &LooseMutexGuard, &PyType_Type, &Acquisition, &PyType_Type, &Ticket,
             &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted, &released, &spelled, &resumed, &lock_plainly,
             &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &parked_in,
-            &PyDict_Type, &waits, &PyTuple_Type, &hooks)) return NULL;
+            &native, &Task, &eager_tasks, &awaited_by_a_holder, &PyTuple_Type, &hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
 #define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
     FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, lock) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
@@ -1317,7 +1347,8 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
     PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)LooseMutexGuard, (PyObject *)Acquisition, (PyObject *)Ticket,
-        (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, waits, hooks};
+        (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, native,
+        Task, eager_tasks, awaited_by_a_holder, hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
     MutexGuard->tp_dealloc = guard_dealloc;
