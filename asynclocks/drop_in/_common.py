@@ -62,9 +62,6 @@ class Flag:
 
     _event: Event
 
-    def __init__(self, event: Event | None = None) -> None:
-        self._event = given(event, Event)  # type: ignore[misc]  # the subclasses have the slot
-
     def set(self) -> None:
         """Set the flag, and wake whoever waits for it."""
         self._event.set()

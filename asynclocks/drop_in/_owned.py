@@ -16,6 +16,7 @@ import attrs
 from asynclocks.backends import current_backend
 from asynclocks.condvar import Condvar
 from asynclocks.drop_in._common import Flag, give_or_add, given, hold_again
+from asynclocks.event import Event
 from asynclocks.exceptions import TryAcquireError, TryLockError, WouldBlock
 from asynclocks.mutex import Mutex
 from asynclocks.semaphore import Semaphore
@@ -94,6 +95,9 @@ class LastingFlag(Flag):
     """An Event of theirs: once set it stays so."""
 
     __slots__ = ("__weakref__", "_event")
+
+    def __init__(self, event: Event | None = None) -> None:
+        self._event = given(event, Event)
 
     def statistics(self) -> EventStatistics:
         """How many wait."""

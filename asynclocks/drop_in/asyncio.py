@@ -90,6 +90,9 @@ class Event(ClearableFlag, _Described):
 
     __slots__ = ("_event",)
 
+    def __init__(self, event: _event.Event | None = None) -> None:
+        self._event = given(event, _event.Event)
+
     async def wait(self) -> Literal[True]:
         """Wait until the flag is set. Always True."""
         await self._event.wait()

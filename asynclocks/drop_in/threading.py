@@ -194,6 +194,9 @@ class Condition(UnownedCondition):
 class Event(ClearableFlag):
     """``threading.Event``. Of an `asynclocks.Event` given, another spelling."""
 
+    def __init__(self, event: _event.Event | None = None) -> None:
+        self._event = given(event, _event.Event)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the flag is set, at most `timeout` seconds. False: it was not set in time.
 
