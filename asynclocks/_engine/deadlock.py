@@ -90,10 +90,7 @@ def awaited_by_a_holder(task: Any, ticket: Ticket) -> bool:
 
 def _holds_something(task: Any) -> bool:
     # As `_acquire` says: whatever it holds refers to it by one and the same weak reference.
-    try:
-        reference = ref(task)
-    except TypeError:
-        return True
+    reference = ref(task)
     return getrefcount(reference) > UNSHARED
 
 

@@ -37,8 +37,7 @@ def awaiters_of(future: Any) -> Iterator[tuple[Any, bool]]:
 def _behind(callback: Any, future: Any) -> Iterator[tuple[Any, bool]]:
     who: Any = getattr(callback, "__self__", None)
     if is_task(who):  # `await`
-        if who._fut_waiter is future:
-            yield who, True
+        yield who, who._fut_waiter is future
     elif isinstance(who, TaskGroup):
         yield from _of_group(who._parent_task, who._on_completed_fut)  # type: ignore[attr-defined]
     else:
@@ -47,9 +46,9 @@ def _behind(callback: Any, future: Any) -> Iterator[tuple[Any, bool]]:
             yield from known(**_variables(callback))
 
 
-def _of_group(parent: Any, end: Any) -> Iterator[tuple[Any, bool]]:
-    if parent is not None:
-        yield parent, end is not None and parent._fut_waiter is end and not end.done()
+def _of_group(parent: Any, end: Any) -> list[tuple[Any, bool]]:
+    waits = parent is not None and end is not None and parent._fut_waiter is end and not end.done()
+    return [] if parent is None else [(parent, waits)]
 
 
 def _gather_or_shield(outer: Any = None, **_: Any) -> Iterator[tuple[Any, bool]]:
@@ -61,13 +60,13 @@ def _wait(waiter: Any, counter: int, return_when: str, timeout_handle: Any, **_:
     return awaiters_of(waiter) if needed else iter(())
 
 
-def _anyio_group(self: Any, **_: Any) -> Iterator[tuple[Any, bool]]:
+def _anyio_group(self: Any, **_: Any) -> list[tuple[Any, bool]]:
     # Older ones wait with `asyncio.wait`.
     return _of_group(self.cancel_scope._host_task, getattr(self, "_on_completed_fut", None))
 
 
 _ANYIO = "anyio._backends._asyncio"
-_CLOSURES: dict[tuple[str, str], Callable[..., Iterator[tuple[Any, bool]]]] = {
+_CLOSURES: dict[tuple[str, str], Callable[..., Iterable[tuple[Any, bool]]]] = {
     ("asyncio.tasks", "gather.<locals>._done_callback"): _gather_or_shield,
     ("asyncio.tasks", "shield.<locals>._inner_done_callback"): _gather_or_shield,
     ("asyncio.tasks", "_wait.<locals>._on_completion"): _wait,
@@ -77,13 +76,8 @@ _CLOSURES: dict[tuple[str, str], Callable[..., Iterator[tuple[Any, bool]]]] = {
 
 def _variables(function: Any) -> dict[str, Any]:
     """What a nested function refers to of the function around it."""
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # not set yet
-            found[name] = None
-    return found
+    cells = zip(function.__code__.co_freevars, function.__closure__, strict=True)
+    return {name: cell.cell_contents for name, cell in cells}
 
 
 def sleeper_on(future: Any) -> Any:

@@ -193,7 +193,7 @@ class LoopBackend:
 
     def has_a_time_limit(self, task: Any) -> bool:
         """Did this very task, and not somebody around it, limit the time of what it does now?"""
-        return False
+        raise NotImplementedError  # asked of those that somebody awaits
 
     def gives_up_awaiting(self, task: Any) -> bool:
         """Will the wait of this one for another task end by itself, when its time is over?"""

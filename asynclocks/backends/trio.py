@@ -53,8 +53,7 @@ class TrioParker(Ticket):
             await self.park()
         if not scope.cancelled_caught:
             return True
-        if hasattr(self, "_aborted"):
-            del self._aborted  # it may park again
+        del self._aborted  # it may park again
         return False
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock
+from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
+from asynclocks.backends.awaits import awaited_of
 from tests.support import on_trio, settle
 
 Work = Callable[[], Any]
@@ -323,35 +325,145 @@ async def test_a_background_task_that_nobody_awaits_is_innocent() -> None:
         await by_anyio_group(settle, nothing)
 
 
-# a: holds A, awaits its child      b: holds B, awaits its child
-#     a's child: waits for B
-#                                       b's child: waits for A
-async def test_a_cycle_through_two_groups_is_found() -> None:
-    """Of children who hold nothing."""
+async def two_parents(shape: Shape, *, noted: bool) -> list[DeadlockError]:
+    """What is told to the children of two parents, who hold nothing, while each parent holds what the other's wants."""
     first, second = Mutex(name="A"), Mutex(name="B")
     errors: list[DeadlockError] = []
-    go = anyio.Event()
+    go, parked = anyio.Event(), anyio.Event()
 
-    async def hold_and_await(mine: Mutex[Any], theirs: Mutex[Any]) -> None:
-        async def take() -> None:
-            await go.wait()
-            try:
-                async with theirs:
-                    pass
-            except DeadlockError as error:
-                errors.append(error)
+    async def take(theirs: Mutex[Any]) -> None:
+        await go.wait()
+        if theirs is first:
+            await parked.wait()
+        try:
+            async with theirs:
+                pass
+        except DeadlockError as error:
+            errors.append(error)
 
-        async with mine:
-            await by_anyio_group(take, nothing)
+    async def a() -> None:
+        async with first:
+            await shape(lambda: take(second), nothing)
+
+    async def b() -> None:
+        async with second:
+            if not noted:  # who waits for one that is awake need not be noted
+                go.set()
+                while not second.statistics().waiting:
+                    await anyio.lowlevel.checkpoint()
+            await shape(lambda: take(first), nothing)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(hold_and_await, first, second, name="a")
-        tasks.start_soon(hold_and_await, second, first, name="b")
+        tasks.start_soon(a, name="a")
+        await settle()
+        tasks.start_soon(b, name="b")
         await settle()
         go.set()
-    assert len(errors) == 1
-    assert len(errors[0].cycle) == 4
-    assert len([link for link in errors[0].cycle if "awaits" in link]) == 2
+        await settle()
+        parked.set()
+    return errors
+
+
+# a: holds A, awaits its child      b: holds B, awaits its child
+#     a's child: waits for B
+#                                       b's child: waits for A, is told
+@pytest.mark.parametrize("noted", [True, False])
+async def test_a_cycle_through_two_groups_is_found(noted: bool) -> None:
+    """Of children who hold nothing."""
+    (error,) = await two_parents(by_anyio_group, noted=noted)
+    assert len(error.cycle) == 4
+    assert len([link for link in error.cycle if "awaits" in link]) == 2
+
+
+@on_asyncio
+@pytest.mark.parametrize("shape", ASYNCIO)
+async def test_a_cycle_through_two_parents_is_found_however_they_await(shape: Shape) -> None:
+    """Also from the parent to its children."""
+    (error,) = await two_parents(shape, noted=True)
+    assert len(error.cycle) == 4
+
+
+# a: holds A, waits for one of its children     b: holds B, awaits its child
+#     one: waits for B   other: ends
+#                                                   b's child: waits for A
+@on_asyncio
+@pytest.mark.parametrize("how", ["the first", "with a timeout"])
+async def test_a_parent_in_the_middle_that_may_go_on_is_innocent(how: str) -> None:
+    """It waits for the first of several, or with a timeout."""
+
+    async def wait(child: Work, meanwhile: Work) -> None:
+        one, other = started(child), started(anyio.Event().wait)
+        await meanwhile()
+        if how == "the first":
+            loop.call_later(0.05, other.cancel)
+            await asyncio.wait([one, other], return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.wait([one], timeout=0.05)
+        other.cancel()
+        left.extend([one, other])
+
+    loop = asyncio.get_running_loop()
+    left: list[asyncio.Task[object]] = []
+    assert await two_parents(wait, noted=True) == []
+    await asyncio.wait(left)
+
+
+async def test_a_child_in_the_middle_that_waits_for_what_nobody_owns_is_innocent() -> None:
+    """A permit, say: nobody knows who gives it back."""
+    mutex, limit = Mutex(), Semaphore(0)
+
+    async def acquire() -> None:
+        (await limit.acquire()).forget()
+
+    async def hold() -> None:
+        async with mutex:
+            await by_anyio_group(acquire, nothing)
+
+    async def work() -> None:
+        async with Mutex(), mutex:
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold)
+        await settle()
+        tasks.start_soon(work)
+        await settle()
+        assert mutex.statistics().waiting == 1
+        limit.add_permits(1)
+
+
+@on_asyncio
+async def test_a_parent_that_awaits_twice_over_is_found_once() -> None:
+    """It gathers what its task group started."""
+    mutex = Mutex(name="m")
+
+    async def parent() -> None:
+        async with mutex, asyncio.TaskGroup() as tasks:
+            await asyncio.gather(tasks.create_task(_run(mutex.lock)))
+
+    assert len((await told(parent)).cycle) == 2
+
+
+# readers: wait for L      main: holds L      writer: waits for both
+async def test_two_that_wait_for_the_same_are_followed_once() -> None:
+    """And nobody is told: the holder works."""
+    lock, mutex = RwLock(), Mutex()
+
+    async def read() -> None:
+        async with lock.read(), mutex:
+            pass
+
+    async def write() -> None:
+        async with Mutex(), lock.write():
+            pass
+
+    async with anyio.create_task_group() as tasks, mutex:
+        tasks.start_soon(read)
+        tasks.start_soon(read)
+        await settle()
+        tasks.start_soon(write)
+        await settle()
+        assert lock.statistics().waiting_writers == 1
 
 
 @pytest.mark.parametrize("kind", ["read", "write", "entry", "cell", "init"])
@@ -407,3 +519,37 @@ async def test_a_holder_with_very_many_children_is_looked_at_in_part() -> None:
         await settle()
         assert mutex.statistics().waiting == 1
         go.set()
+
+
+class Opaque(Coroutine[Any, Any, Any]):
+    """A coroutine that shows nobody what it awaits, as a compiled one."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self._inner = [inner]
+
+    def send(self, value: Any) -> Any:
+        return self._inner[0].send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner[0].throw(*error)
+
+    def close(self) -> None:
+        self._inner[0].close()
+
+    def __await__(self) -> Any:
+        raise NotImplementedError
+
+
+@on_asyncio
+async def test_what_a_coroutine_does_not_show_is_not_guessed() -> None:
+    """Nobody can tell what its task waits for."""
+    end = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await end
+
+    task = asyncio.get_running_loop().create_task(Opaque(wait()))
+    await settle()
+    assert list(awaited_of(task)) == []
+    end.set_result(None)
+    await task

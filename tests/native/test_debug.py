@@ -6,7 +6,7 @@ import asyncio
 import io
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -21,10 +21,9 @@ from tests.support import collect, settle, spawn
 
 
 @pytest.fixture(autouse=True)
-def nothing_before() -> Iterator[None]:
+def nothing_before() -> None:
     collect()  # what other tests left in closed loops
     assert waits() == []
-    return
 
 
 def printed() -> list[str]:
@@ -241,6 +240,25 @@ async def test_a_circle_is_printed_once() -> None:
         lines = [line for line in printed() if "File" not in line]
     assert len(lines) == 5
     assert lines[-1].endswith("see above")
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_a_holder_that_has_ended_is_named() -> None:
+    """Its guard is somebody else's by now."""
+    mutex = Mutex()
+
+    async def take() -> Any:
+        return await mutex.lock()
+
+    ended = asyncio.create_task(take(), name="ended")
+    guard = await ended
+    waiting = asyncio.ensure_future(mutex.lock())
+    await settle()
+    (report,) = waits()
+    assert report.holders == ("task 'ended'",)
+    assert printed()[1].startswith("  1. task ")
+    guard.release()
+    (await waiting).release()
 
 
 async def test_nobody_waits_is_said() -> None:
