@@ -13,6 +13,7 @@ from asynclocks._engine.ticket import Ticket
 from asynclocks.backends.awaits import (
     awaited_of,
     awaiters_of,
+    coroutine_of,
     gives_up_awaiting as _gives_up_awaiting,
     has_a_time_limit as _has_a_time_limit,
     is_starting_another as _is_starting_another,
@@ -218,7 +219,7 @@ class AsyncioBackend(LoopBackend):
         """Nothing: an acquisition that need not wait does not yield."""
 
     def coroutine(self, task: Any) -> Any:
-        return task.get_coro()
+        return coroutine_of(task)
 
     def loop_runs(self, task: Any) -> bool:
         return bool(task.get_loop().is_running())

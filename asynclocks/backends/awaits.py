@@ -113,7 +113,7 @@ def has_a_time_limit(task: Any) -> bool:
 
 def _innermost(task: Any) -> FrameType | None:
     """The frame that this task sleeps in, None if it cannot be told."""
-    last = deque(coroutines_in(task.get_coro()), maxlen=1)
+    last = deque(coroutines_in(coroutine_of(task)), maxlen=1)
     return getattr(last[0], "cr_frame", None) if last else None
 
 
@@ -158,6 +158,14 @@ def _of_frame(frame: FrameType | None, future: Any) -> Iterable[Any]:
     return ()
 
 
+def coroutine_of(task: Any) -> Any:
+    """The task's own coroutine, None once the task is done.
+
+    An eager task that ended in its first step has none any more, and to ask it crashes CPython 3.12.0 and 3.12.1.
+    """
+    return None if task.done() else task.get_coro()
+
+
 def is_starting_another(task: Any) -> bool:
     """Is it in the middle of a step, though another task runs? That one is eager, then, and this one started it."""
-    return getattr(task.get_coro(), "cr_running", False) is True and task._fut_waiter is None
+    return getattr(coroutine_of(task), "cr_running", False) is True and task._fut_waiter is None

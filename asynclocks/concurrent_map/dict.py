@@ -256,14 +256,14 @@ class SharedDict(SteppingDict[K, V]):
 
     __hash__ = None  # type: ignore[assignment]  # as dict has it
 
-    @overload
+    @overload  # type: ignore[override, unused-ignore]  # 3.15 has frozendict
     def __or__(self, other: dict[K, V], /) -> Self: ...
     @overload
     def __or__(self, other: dict[K2, V2], /) -> SharedDict[K | K2, V | V2]: ...
     def __or__(self, other: Any) -> Any:
         return type(self)(self.snapshot() | _plain(other)) if isinstance(other, dict) else NotImplemented
 
-    @overload
+    @overload  # type: ignore[override, unused-ignore]  # 3.15 has frozendict
     def __ror__(self, other: dict[K, V], /) -> dict[K, V]: ...
     @overload
     def __ror__(self, other: dict[K2, V2], /) -> dict[K | K2, V | V2]: ...
