@@ -27,7 +27,7 @@ from weakref import ref
 
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import backend_of, in_words
-from asynclocks.backends.seam import coroutines_in
+from asynclocks.backends.seam import FRAMES_HOLD_STILL, coroutines_in
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
@@ -203,10 +203,12 @@ def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
 
 def ticket_of(coroutine: Any) -> Ticket | None:
     """The ticket that who sleeps in this coroutine waits with, without a deadline."""
+    if not FRAMES_HOLD_STILL:
+        return None
     for one in coroutines_in(coroutine):
-        code = getattr(one, "cr_code", None)
-        if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and one.cr_frame is not None:
-            found = one.cr_frame.f_locals
+        code, frame = getattr(one, "cr_code", None), getattr(one, "cr_frame", None)
+        if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and frame is not None:
+            found = frame.f_locals
             ticket = found.get("ticket")
             return ticket if isinstance(ticket, Ticket) and found.get("deadline") is None else None
     return None

@@ -265,13 +265,13 @@ class Acquisition(Coroutine[Any, Any, T_co], AbstractAsyncContextManager[T_co], 
     def __name__(self) -> str:
         return self._what.removesuffix("()")
 
-    cr_await = _as_of_a_coroutine("cr_await", None, None)
-    cr_code = _as_of_a_coroutine("cr_code", None, None)
-    cr_frame = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame, None)
-    cr_origin = _as_of_a_coroutine("cr_origin", None, None)
-    cr_running = _as_of_a_coroutine("cr_running", False, False)
-    cr_state = _as_of_a_coroutine("cr_state", CORO_CREATED, CORO_CLOSED)  # asked for from 3.15 on
-    cr_suspended = _as_of_a_coroutine("cr_suspended", False, False)
+    cr_await: property = _as_of_a_coroutine("cr_await", None, None)
+    cr_code: property = _as_of_a_coroutine("cr_code", None, None)
+    cr_frame: property = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame, None)
+    cr_origin: property = _as_of_a_coroutine("cr_origin", None, None)
+    cr_running: property = _as_of_a_coroutine("cr_running", False, False)
+    cr_state: property = _as_of_a_coroutine("cr_state", CORO_CREATED, CORO_CLOSED)  # asked for from 3.15 on
+    cr_suspended: property = _as_of_a_coroutine("cr_suspended", False, False)
 
     async def __aenter__(self) -> T_co:
         self._guard = guard = await self._begin()

@@ -39,8 +39,6 @@ class ForeignBackend(LoopBackend):
     def __init__(self, backend: Backend) -> None:
         self.name: str = backend.name
         self.checkpoints: bool = getattr(backend, "checkpoints", True)
-        self.coroutine = getattr(backend, "coroutine", super().coroutine)  # type: ignore[method-assign]
-        self.now = getattr(backend, "now", super().now)  # type: ignore[method-assign]
         self._backend = backend
 
     def current_task(self) -> Hashable:
@@ -50,6 +48,14 @@ class ForeignBackend(LoopBackend):
 
     def task_name(self, task: Any) -> str:
         return self._backend.task_name(task)
+
+    def coroutine(self, task: Any) -> Any:
+        extra = getattr(self._backend, "coroutine", super().coroutine)
+        return extra(task)
+
+    def now(self) -> float:
+        extra: Callable[[], float] = getattr(self._backend, "now", super().now)
+        return extra()
 
     async def checkpoint_if_cancelled(self) -> None:
         await self._backend.checkpoint_if_cancelled()

@@ -62,7 +62,7 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
     __slots__ = ("__weakref__", "reference")
 
     def __init__(self) -> None:
-        self.reference = ref(self)
+        self.reference: ref[Parked] = ref(self)
 
 
 def _parked_in(loop: Any) -> Parked:

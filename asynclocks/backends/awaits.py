@@ -15,7 +15,7 @@ from gc import get_referrers
 from types import FrameType
 from typing import Any
 
-from asynclocks.backends.seam import coroutines_in
+from asynclocks.backends.seam import FRAMES_HOLD_STILL, coroutines_in
 
 __all__ = [
     "awaited_of",
@@ -144,7 +144,7 @@ def _inside_shield(future: Any) -> list[Any]:
 
 def _of_frame(frame: FrameType | None, future: Any) -> Iterable[Any]:
     """For whom the function waits that sleeps on this future in this frame."""
-    if frame is None:
+    if frame is None or not FRAMES_HOLD_STILL:
         return ()
     group: Any = frame.f_locals.get("self")
     of_group = _is(frame, _ANYIO, "TaskGroup.__aexit__") or isinstance(group, TaskGroup)

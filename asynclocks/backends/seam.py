@@ -9,6 +9,7 @@ parks looks at its own state again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from gc import get_referents, is_finalized
 from inspect import isawaitable
@@ -32,6 +33,10 @@ def weakly(task: Any) -> Any:
         return ref(task)
     except TypeError:  # somebody's own loop may call its tasks by numbers
         return lambda: task
+
+
+# Without a GIL a frame may be running in another thread while its locals are read, which crashes: there nothing is read.
+FRAMES_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ class PlainThread:
     __slots__ = ("__weakref__", "ident")
 
     def __init__(self) -> None:
-        self.ident = threading.get_ident()
+        self.ident: int = threading.get_ident()
 
     @property
     def name(self) -> str:

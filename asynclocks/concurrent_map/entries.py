@@ -21,7 +21,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
 
-new_object = object.__new__
+new_object: Callable[[Any], Any] = object.__new__
 
 
 class Entry(Guard, Generic[K, V]):

@@ -44,7 +44,7 @@ class FlightHold(Ticket):
     __slots__ = ("flight",)
 
     def __init__(self, flight: Flight) -> None:
-        self.flight = flight
+        self.flight: Flight = flight
 
     def unpark(self) -> bool:
         flight = self.flight
@@ -62,12 +62,12 @@ class Flight(QueuedSynchronizer):
     def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()
         self._map = of
-        self.key = key
+        self.key: Any = key
         self._hold: FlightHold | None = None
         self._ready = False  # holds the key
         self._leader: Ticket | None = None
         self._outcome: Outcome | None = None
-        self.over = False  # ended, or everybody left
+        self.over: bool = False  # ended, or everybody left
 
     # The engine's questions.
     def _admit(self, ticket: Ticket) -> bool:

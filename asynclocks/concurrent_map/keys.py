@@ -89,8 +89,8 @@ class KeyLock(QueuedSynchronizer):
 
     def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()
-        self.map = of
-        self.key = key
+        self.map: KeyTable = of
+        self.key: Any = key
         self._idle = True
         self.holder: Ticket | None = None
         self.readers: set[Ticket] = set()

@@ -27,7 +27,8 @@ R = TypeVar("R")
 # dict's own, for what a map overrides.
 _clear, _keys, _len, _pop, _popitem = dict.clear, dict.keys, dict.__len__, dict.pop, dict.popitem
 _reversed, _update, _values = dict.__reversed__, dict.update, dict.values
-set_default, set_item = dict.setdefault, dict.__setitem__
+set_default: Callable[[Any, Any, Any], Any] = dict.setdefault
+set_item: Callable[[Any, Any, Any], None] = dict.__setitem__
 
 
 class KeyHeld(Exception):

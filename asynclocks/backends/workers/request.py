@@ -53,7 +53,7 @@ class RequestContext:
         # The hot path's question for the running task. While there is something to do first:
         self.hint: Callable[[], Any] = monitor.first_use
         self.sleepers: dict[RequestParker, None] = {}
-        self.parked = Parked()  # of its own: the loop outlives it
+        self.parked: Parked = Parked()  # of its own: the loop outlives it
         self.beating: bool = False
         self.suspected: bool = False
         self._merged_into: RequestContext | None = None  # the same context, known before by another task
