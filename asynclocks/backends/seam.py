@@ -35,7 +35,7 @@ def weakly(task: Any) -> Any:
         return lambda: task
 
 
-# Without a GIL a frame may be running in another thread while its locals are read, which crashes: there nothing is read.
+# Without a GIL a frame may run in another thread while its locals are read, which crashes: there nothing is read.
 FRAMES_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
