@@ -13,7 +13,7 @@ from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.guards import Acquisition, LooseGuard, shown_as
 from asynclocks._engine.places import PlacingSynchronizer
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 from asynclocks.mutex import MappedGuard
@@ -86,13 +86,20 @@ class _RwGuard(LooseGuard, Generic[T]):
         return value
 
     @uninterrupted
-    def _become(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
+    def _become(self, kind: Callable[[], G], mode: Mode) -> G:
         """Another kind of guard, for the same task, with nobody in between."""
-        lock: ReadWriteState[T] = self._hold.synchronizer
-        hold = lock._transact(lock._change_mode, (self._hold, mode))
+        old = self._hold
+        lock: ReadWriteState[T] = old.synchronizer
+        guard = kind()
+        try:
+            guard._hold = hold = lock._transact(lock._change_mode, (old, mode))  # type: ignore[assignment]
+        except BaseException:
+            if old.state is RELEASED and isinstance(old.request, Ticket):  # changed, and then Ctrl-C came
+                lock._give(lock._release, old.request)
+            raise
         if hold is None:
             self._refuse()
-        return self._turn_into(kind(hold))
+        return self._turn_into(guard)
 
     def _turn_into(self, guard: G) -> G:
         self._turned_into = guard  # type: ignore[misc]  # the subclasses have the slots
@@ -182,10 +189,12 @@ class UpgradableReadGuard(_RwGuard[T]):
         """
         hold = self._hold
         lock: ReadWriteState[T] = hold.synchronizer
-        upgraded = lock._acquire_now(Upgrade(hold), hold.owner)
+        guard: LooseWriteGuard[T] = LooseWriteGuard()
+        guard._hold = upgraded = lock._acquire_now(Upgrade(hold), hold.owner)
         if upgraded is None:
             raise TryLockError(f"{lock!r} has other readers; wait with upgrade(), or try later")
-        return self._upgraded(upgraded)
+        upgraded.request = WRITE  # nothing to go back to any more; and the old hold refers to this one
+        return self._turn_into(guard)
 
     def downgrade(self) -> ReadGuard[T]:
         """Go on as a plain reader. Consumes this guard."""
@@ -195,24 +204,20 @@ class UpgradableReadGuard(_RwGuard[T]):
     async def _upgrade(self, deadline: Deadline | None) -> WriteGuard[T]:
         hold = self._hold
         lock: ReadWriteState[T] = hold.synchronizer
+        guard: LooseWriteGuard[T] = LooseWriteGuard()
         try:
-            upgraded = await lock._acquire(Upgrade(hold), tracked=hold.owner is not None, deadline=deadline)
+            guard._hold = await lock._acquire(Upgrade(hold), tracked=hold.owner is not None, deadline=deadline)
         except GeneratorExit:
             if is_finalized(self):  # collected together, the guard first, which held nothing then: what it has back
                 lock._give_from_finalizer(lock._release, hold)
             raise
-        return self._upgraded(upgraded)
-
-    def _upgraded(self, hold: Ticket) -> WriteGuard[T]:
-        hold.request = WRITE  # nothing to go back to any more; and the old hold refers to this one
-        return self._turn_into(LooseWriteGuard[T](hold))
+        guard._hold.request = WRITE  # as in `try_upgrade`
+        return self._turn_into(guard)
 
 
 class _Loose(_RwGuard[T]):
+    # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
     __slots__ = ("__weakref__", "_first", "_hold", "_turned_into")
-
-    def __init__(self, hold: Ticket) -> None:
-        self._hold = hold
 
 
 class LooseReadGuard(_Loose[T], ReadGuard[T]):
@@ -263,11 +268,12 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
 
     @uninterrupted
     async def _await(self) -> Any:
-        hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
-        return type(self)._loose(hold)
+        guard = type(self)._loose()
+        guard._hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
+        return guard
 
     @uninterrupted
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Self:  # noqa: C901  # in one go
         if self._take is None:
             self._use()
         self._take = None
@@ -281,28 +287,30 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
             hold.synchronizer = lock
             hold.request = mode = self._mode
             hold.owner = ref(task) if self._tracked else None
+            hold.state = WITHDRAWN
             inner = lock._lock
-            inner.acquire()
-            busy = lock._busy
-            lock._busy = True
             try:
-                # What is usual, in one go; the rest is `_acquire`.
-                if busy or lock._head is not None or lock._writing:
-                    pass
-                elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
-                    lock._reading[hold] = None
-                    hold.state = GRANTED
-                    self._hold = hold
-                    return self
-                elif lock._admit(hold):
-                    hold.state = GRANTED
-                    self._hold = hold
-                    return self
-            finally:
-                lock._busy = busy
-                inner.release()
-                if lock._deferred:
-                    lock._catch_up()
+                if not inner._is_owned():
+                    inner.acquire()
+                    # What is usual, in one go; the rest is `_acquire`.
+                    if lock._head is not None or lock._writing:
+                        pass
+                    elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
+                        lock._reading[hold] = None
+                        hold.state = GRANTED
+                        self._hold = hold
+                    elif lock._admit(hold):
+                        hold.state = GRANTED
+                        self._hold = hold
+                    inner.release()
+                    if lock._deferred:
+                        lock._catch_up()
+            except BaseException:
+                lock._mend(None)
+                lock._give(lock._withdraw, hold)
+                raise
+            if hold.state is GRANTED:
+                return self
         self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=self._deadline)
         return self
 
@@ -328,7 +336,11 @@ class _Block(_RwGuard[Any], Acquisition[Any]):
         hold.state = RELEASED
         head = lock._head
         if head is not None and (not lock._reading or head.request is READ or head.request is UPGRADABLE):
-            lock._hand_on()  # while somebody reads, none but a reader can be let in
+            try:
+                lock._hand_on()  # while somebody reads, none but a reader can be let in
+            except BaseException:
+                lock._hand_on()
+                raise
 
     def _of(self) -> object:  # type: ignore[override]  # the guard's one
         return self._lock

@@ -18,7 +18,15 @@ import attrs
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import deadline_of
-from asynclocks._engine.synchronizer import GRANTED, QUEUED, QueuedSynchronizer, Reentered, Ticket, being_closed
+from asynclocks._engine.synchronizer import (
+    GRANTED,
+    QUEUED,
+    WITHDRAWN,
+    QueuedSynchronizer,
+    Reentered,
+    Ticket,
+    being_closed,
+)
 from asynclocks.backends import blocking_parker, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
@@ -76,7 +84,9 @@ class Condvar(QueuedSynchronizer):
         self._mutex: Mutex[Any] | None = None
 
     @uninterrupted
-    async def wait(self, guard: MutexGuard[T], timeout: float | None = None) -> None:
+    async def wait(  # noqa: C901  # a second coroutine would show in each wait
+        self, guard: MutexGuard[T], timeout: float | None = None
+    ) -> None:
         """Give up the mutex, wait for a notification, and hold the mutex again, whatever happens.
 
         At most `timeout` seconds are spent waiting for the notification; taking the mutex again may take longer. Only a
@@ -96,23 +106,32 @@ class Condvar(QueuedSynchronizer):
             await backend.checkpoint_if_cancelled()
         end = None if deadline is None else deadline.at(backend)
         ticket = backend.parker()
-        self._begin(ticket, guard, mutex)
-        error: BaseException | None = None
+        error = self._begin(ticket, guard, mutex)
         try:
             try:
-                if end is None:
+                if end is None and error is None:
                     await ticket.park()
             except GeneratorExit:
                 raise
             except BaseException as cancellation:  # noqa: BLE001  # raised when the mutex is ours again
                 error = cancellation
-            if ticket.state is not GRANTED or error is not None:
-                error = await self._sleep(backend, ticket, error, end)
+            while ticket.state is not GRANTED or error is not None:
+                try:
+                    error = await self._sleep(backend, ticket, error, end)
+                    break  # forward: where a loop turns, Ctrl-C may come
+                except GeneratorExit:
+                    raise
+                except BaseException as interruption:  # noqa: BLE001  # Ctrl-C between two steps: as a cancellation
+                    error, end = interruption, None
         except GeneratorExit:
             ticket.leave()
             self._give_from_finalizer(self._destroy, (ticket, guard))
             raise
-        mutex._resume(guard, ticket)
+        try:
+            mutex._resume(guard, ticket)
+        except BaseException:
+            mutex._resume(guard, ticket)
+            raise
         if error is not None:
             try:
                 raise error
@@ -157,9 +176,18 @@ class Condvar(QueuedSynchronizer):
     def _wait_blocking(self, what: str, guard: MutexGuard[T], deadline: float | None) -> None:
         mutex = self._check(guard)
         ticket = blocking_parker(f"{what} of {self}")
-        self._begin(ticket, guard, mutex)
-        error = self._sleep_blocking(what, ticket, deadline)
-        mutex._resume(guard, ticket)
+        error = self._begin(ticket, guard, mutex)
+        while True:
+            try:
+                error = self._sleep_blocking(what, ticket, deadline, error)
+                break  # forward: where a loop turns, Ctrl-C may come
+            except BaseException as interruption:  # noqa: BLE001  # as in `wait`
+                error, deadline = interruption, None
+        try:
+            mutex._resume(guard, ticket)
+        except BaseException:
+            mutex._resume(guard, ticket)
+            raise
         if error is not None:
             raise error
 
@@ -236,15 +264,27 @@ class Condvar(QueuedSynchronizer):
             raise ValueError(f"{self} belongs to {self._mutex}; use another Condvar for {mutex}")
         return mutex
 
-    def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: Mutex[Any]) -> None:
-        """Stand in line first, then give up the mutex: whoever takes it next may notify us."""
+    def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: Mutex[Any]) -> BaseException | None:
+        """Stand in line first, then give up the mutex: whoever takes it next may notify us.
+
+        What struck (Ctrl-C) when the mutex was given up already: to be raised when it is ours again.
+        """
         ticket.synchronizer = self
         ticket.request = None
         ticket.owner = mutex._owner
-        self._stand_in_line(ticket)
-        if not mutex._suspend(guard):  # another thread was quicker
+        ticket.state = WITHDRAWN  # until it joins
+        try:
+            self._stand_in_line(ticket)
+            suspended = mutex._suspend(guard)
+        except BaseException as interruption:
+            if guard.released and ticket.state is not WITHDRAWN:
+                return interruption
+            self._give_from_finalizer(self._leave, ticket)
+            raise
+        if not suspended:  # another thread was quicker
             self._give(self._leave, ticket)
             guard._refuse()
+        return None
 
     async def _sleep(
         self, backend: LoopBackend, ticket: Any, error: BaseException | None, end: float | None
@@ -271,8 +311,11 @@ class Condvar(QueuedSynchronizer):
                 park = _shielded(backend, ticket)
         return error
 
-    def _sleep_blocking(self, what: str, ticket: Any, deadline: float | None) -> BaseException | None:
-        error: BaseException | None = None
+    def _sleep_blocking(
+        self, what: str, ticket: Any, deadline: float | None, error: BaseException | None
+    ) -> BaseException | None:
+        if error is not None:
+            self._give(self._give_up, ticket)
         while ticket.state is not GRANTED:
             try:
                 if ticket.park_blocking(None if deadline is None else deadline - monotonic()):
@@ -316,14 +359,23 @@ class Condvar(QueuedSynchronizer):
 
     def _move_oldest(self, n: int, request: Condvar | None) -> list[Ticket]:
         notified: list[Ticket] = []
+        mutex = self._mutex
+        if mutex is None:
+            return notified
+        try:
+            self._take_oldest(n, request, notified)
+            mutex._give(self._append_to_mutex, notified)
+        except BaseException:
+            mutex._give_from_finalizer(self._append_to_mutex, notified)
+            raise
+        return notified
+
+    def _take_oldest(self, n: int, request: Condvar | None, notified: list[Ticket]) -> None:
         while len(notified) < n and (ticket := self._head) is not None:
+            notified.append(ticket)
             self._unlink(ticket)
             ticket.synchronizer = self._mutex
             ticket.request = request
-            notified.append(ticket)
-        if self._mutex is not None:
-            self._mutex._give(self._append_to_mutex, notified)
-        return notified
 
     def _expire(self, ticket: Ticket) -> bool:
         """Take the mutex back without a notification. False: one had come."""
@@ -335,8 +387,8 @@ class Condvar(QueuedSynchronizer):
     def _give_up(self, ticket: Ticket) -> None:
         """Take the mutex back. A notification that had come goes to the next, if it was for one."""
         if not self._expire(ticket) and ticket.request is self:
-            ticket.request = None
             self._notify_one(None)
+            ticket.request = None
 
     def _destroy(self, what: tuple[Ticket, MutexGuard[Any]]) -> None:
         """The waiter is gone: its guard stays released, and its place or its lock goes on."""
@@ -362,21 +414,33 @@ class Condvar(QueuedSynchronizer):
         self._unlink(ticket)
         ticket.synchronizer = mutex
         ticket.request = request
-        if being_closed():
-            mutex._give_from_finalizer(mutex._append, ticket)
-            return
         try:
-            granted = mutex._stand_in_line(ticket)
-        except Reentered:
-            mutex._deferred.append((mutex._append, ticket))
-            return
-        if granted and not ticket.unpark():
-            mutex._wake(mutex._pass_on([ticket]))
+            if being_closed():
+                mutex._give_from_finalizer(self._append_to_mutex, [ticket])
+                return
+            try:
+                granted = mutex._stand_in_line(ticket)
+            except Reentered:
+                mutex._deferred.append((self._append_to_mutex, [ticket]))
+                return
+            if granted:
+                mutex._wake(ticket)
+                if mutex._deferred:
+                    mutex._catch_up()
+        except BaseException:
+            if ticket.state is GRANTED:
+                mutex._wake(ticket)
+                mutex._catch_up()
+            else:
+                mutex._give_from_finalizer(self._append_to_mutex, [ticket])
+            raise
 
     def _append_to_mutex(self, tickets: list[Ticket]) -> None:
-        """Inside the mutex's lock."""
+        """Inside the mutex's lock. Those that stand in its line already stay there."""
         for ticket in tickets:
-            ticket.synchronizer._append(ticket)
+            mutex = ticket.synchronizer
+            if mutex is not self and ticket.state is QUEUED and ticket.before is None and mutex._head is not ticket:
+                mutex._append(ticket)
 
     def _describe(self) -> str:
         return f"{self._waiting} waiting"

@@ -122,10 +122,9 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     _hold: Ticket
     _became: MutexGuard[T]  # kept, or a block that this guard entered would lose it before its exit
 
-    def __init__(self, hold: Ticket) -> None:
-        self._hold = hold
-        self._mutex = hold.synchronizer
-        hold.request = _RESUMED
+    def __init__(self, mutex: Mutex[T]) -> None:
+        # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
+        self._mutex = mutex
 
     @property
     def recovered(self) -> bool:
@@ -147,8 +146,9 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
         self._mutex._value = value
 
     def _made_over(self) -> MutexGuard[T]:
-        self._became = LooseMutexGuard(self._turn())
-        return self._became
+        self._became = guard = LooseMutexGuard(self._mutex)
+        guard._hold = self._turn()
+        return guard
 
 
 class MappedGuard(Guard, Generic[T]):
@@ -255,7 +255,10 @@ class Mutex(FreeMutex, Generic[T]):
         Raises:
             TryLockError: it is held, or somebody queues for it.
         """
-        return LooseMutexGuard(self._take_now())
+        guard = LooseMutexGuard(self)
+        guard._hold = hold = self._take_now()
+        hold.request = _RESUMED
+        return guard
 
     def blocking_lock(self, timeout: float | None = None) -> MutexGuard[T]:
         """Park this thread until it has the mutex, at most `timeout` seconds; zero or less tries once.
@@ -264,7 +267,10 @@ class Mutex(FreeMutex, Generic[T]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
-        return LooseMutexGuard(self._acquire_blocking("blocking_lock()", None, timeout))
+        guard = LooseMutexGuard(self)
+        guard._hold = hold = self._acquire_blocking("blocking_lock()", None, timeout)
+        hold.request = _RESUMED
+        return guard
 
     def into_inner(self) -> T:
         """The value, when nobody holds the mutex or waits for it. The mutex stays usable.
@@ -285,20 +291,24 @@ class Mutex(FreeMutex, Generic[T]):
         """
         try:
             task = backends.glance() if timeout is None else None
-            if task is not None and self._free:
-                self._free.pop()
+        except RuntimeError:  # not asyncio
+            task = None
+        if task is not None and self._free:
+            owner = self._owner
+            if owner is None or owner() is not task:
+                owner = backends.own(task)
+            try:
+                del self._free[0]  # no call: from here to the `append` no signal handler can come between
+            except IndexError:  # somebody was quicker
+                pass
+            else:
                 if self._head is None:
-                    owner = self._owner
-                    if owner is None or owner() is not task:
-                        self._owner = backends.own(task)
+                    self._owner = owner
                     self._held = _SPELLED
                     self._spelled.append(TOKEN)
                     return True
-                self._put_back()
-        except IndexError:  # somebody was quicker
-            pass
-        except RuntimeError:  # not asyncio
-            pass
+                self._free.append(TOKEN)
+                self._hand_on_again()
         deadline = deadline_of(timeout)
         backend, task = whose_turn()
         if deadline is not None:
@@ -307,7 +317,8 @@ class Mutex(FreeMutex, Generic[T]):
             await self._take_elsewhere()
         else:
             await self._acquire(task=task)
-        self._hold_spelled()
+        self._held = _SPELLED
+        self._spelled.append(TOKEN)
         return True
 
     @uninterrupted
@@ -318,7 +329,8 @@ class Mutex(FreeMutex, Generic[T]):
             TryLockError: it is held, or somebody queues for it.
         """
         if self._free and self._snatch(running_task()):
-            self._hold_spelled()
+            self._held = _SPELLED
+            self._spelled.append(TOKEN)
         else:
             self._refuse_now()
 
@@ -330,21 +342,21 @@ class Mutex(FreeMutex, Generic[T]):
             RuntimeError: it is free, or a guard holds it (then the guard releases).
         """
         try:
-            self._spelled.pop()
+            del self._spelled[-1]  # no call in between, as in `acquire`
         except IndexError:
             holder = "nobody holds it" if self._held is None else "a guard holds it; release the guard"
             raise RuntimeError(f"release() of {self}: {holder}") from None
-        if self._head is not None:
-            self._hand_over(_SPELLED)
-            return
-        self._held = None
-        self._free.append(TOKEN)
-        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
-            self._hand_on()
-
-    def _hold_spelled(self) -> None:
-        self._held = _SPELLED
-        self._spelled.append(TOKEN)
+        try:
+            if self._head is not None:
+                self._hand_over(_SPELLED)
+                return
+            self._held = None
+            self._free.append(TOKEN)
+            if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
+                self._hand_on()
+        except BaseException:
+            self._end_struck(_SPELLED)
+            raise
 
     def blocking_acquire(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
         """`acquire` for plain threads, at most `timeout` seconds; zero or less tries once.
@@ -358,7 +370,8 @@ class Mutex(FreeMutex, Generic[T]):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
         self._acquire_blocking("blocking_acquire()", None, timeout, anywhere=block_loop)
-        self._hold_spelled()
+        self._held = _SPELLED
+        self._spelled.append(TOKEN)
 
     @uninterrupted
     def take_over(self) -> MutexGuard[T]:
@@ -367,10 +380,10 @@ class Mutex(FreeMutex, Generic[T]):
         Raises:
             RuntimeError: it is free, or a guard holds it.
         """
-        hold = self._transact(self._take_over, None)
-        if hold is None:
+        guard = LooseMutexGuard(self)
+        if not self._transact(self._take_over, guard):
             raise RuntimeError(f"take_over() of {self!r}: it is not held by what acquire() took")
-        return LooseMutexGuard(hold)
+        return guard
 
     def locked(self) -> bool:
         """Is it held? Also by a waiter who was granted it and has not resumed yet."""
@@ -397,21 +410,24 @@ class Mutex(FreeMutex, Generic[T]):
                 await backend.cancel_shielded_checkpoint()
             except BaseException:
                 self._held = None
-                self._put_back()
+                self._free.append(TOKEN)
+                self._hand_on()
                 raise
 
     def _snatch(self, task: Any) -> bool:
         """Take a free mutex without the internal lock."""
+        owner = weakly(task)
         try:
-            self._free.pop()
+            del self._free[0]
         except IndexError:
             return False
-        if self._head is not None:
-            self._put_back()
-            return False
-        self._owner = weakly(task)
-        self._held = _TAKEN
-        return True
+        if self._head is None:
+            self._owner = owner
+            self._held = _TAKEN
+            return True
+        self._free.append(TOKEN)
+        self._hand_on_again()
+        return False
 
     def _take_now(self) -> Any:
         hold = self._acquire_now(owner=owner_here())
@@ -424,7 +440,10 @@ class Mutex(FreeMutex, Generic[T]):
 
     @uninterrupted
     async def _lock_loose(self, tracked: bool, deadline: Deadline | None) -> MutexGuard[T]:
-        return LooseMutexGuard(await self._acquire(tracked=tracked, deadline=deadline))
+        guard = LooseMutexGuard(self)
+        guard._hold = hold = await self._acquire(tracked=tracked, deadline=deadline)
+        hold.request = _RESUMED
+        return guard
 
     # The engine's questions.
     def _retract(self, ticket: Ticket) -> None:
@@ -460,16 +479,17 @@ class Mutex(FreeMutex, Generic[T]):
         return None if is_thread(owner) else owner
 
     # Changes, inside the internal lock.
-    def _take_over(self, _: None) -> Ticket | None:
+    def _take_over(self, guard: LooseMutexGuard[T]) -> bool:
+        hold: Ticket = self._fill_in(Ticket(), _RESUMED, None)
         try:
-            self._spelled.pop()
+            del self._spelled[-1]
         except IndexError:
-            return None
-        hold: Ticket = self._fill_in(Ticket(), None, None)
+            return False
         hold.state = GRANTED
         self._held = hold
         self._owner = None
-        return hold
+        guard._hold = hold
+        return True
 
     def _disown(self, guard: MutexGuard[T]) -> None:
         if not guard.released:
@@ -483,7 +503,8 @@ class Mutex(FreeMutex, Generic[T]):
             guard._hold.request = None
         else:
             self._forgo((guard, self._owner))
-        self._hold_spelled()
+        self._held = _SPELLED
+        self._spelled.append(TOKEN)
         return True
 
     def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:
@@ -522,9 +543,13 @@ class Mutex(FreeMutex, Generic[T]):
         if self._head is not None:  # as at the end of its block
             return self._hand_over(guard)
         self._held = None
-        self._free.append(TOKEN)
-        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
+        try:
+            self._free.append(TOKEN)
+            if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
+                self._hand_on()
+        except BaseException:
             self._hand_on()
+            raise
         return True
 
     def _resume(self, guard: MutexGuard[T], hold: Ticket) -> None:

@@ -132,7 +132,11 @@ class Notify(PlacingSynchronizer):
         oldest, newest = self._head, self._tail
         if strategy is NEWEST and oldest is not None and newest is not None and newest is not oldest:
             self._unlink(newest)
-            self._link_before(oldest, newest)
+            try:
+                self._link_before(oldest, newest)
+            except BaseException:
+                self._link_before(oldest, newest)
+                raise
         self._stored = strategy
 
     def _begin_generation(self, _: None) -> None:

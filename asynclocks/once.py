@@ -157,10 +157,11 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         try:
             value = init()
             refuse_awaitable(value, f"blocking_get_or_init() of {self}", "get_or_init()")
+            self._give(self._fulfil, (ticket, value))
         except BaseException:
-            self._give(self._withdraw, ticket)
+            self._deferred.append((self._withdraw, ticket))  # nothing is left to withdraw once there is a value
+            self._catch_up()
             raise
-        self._give(self._fulfil, (ticket, value))
         return value
 
     async def wait(self, timeout: float | None = None) -> T:
@@ -194,11 +195,12 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
             return cast(T, ticket.request)
         try:
             value = await made_by(init)
+            self._give(self._fulfil, (ticket, value))
         except BaseException:
-            self._give(self._withdraw, ticket)
+            self._deferred.append((self._withdraw, ticket))
+            self._catch_up()
             raise
-        self._give(self._fulfil, (ticket, value))
-        return cast(T, value)
+        return value  # type: ignore[no-any-return]
 
     # The engine's questions.
     def _admit(self, ticket: Ticket) -> bool:
@@ -227,9 +229,10 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
         if ticket.request is INITIALIZE and first_waiter is not None:
             self._link_before(first_waiter, ticket)
             return False
+        super()._join(ticket)  # it queues: it was not admitted above
         if ticket.request is WAIT and first_waiter is None:
             self._first_waiter = ticket
-        return super()._join(ticket)
+        return False
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
         # Whoever queues to initialize is behind an initializer that runs, so nobody is overtaken here.

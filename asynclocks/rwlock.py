@@ -16,7 +16,7 @@ import attrs
 
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
-from asynclocks._engine.guards import Acquisition
+from asynclocks._engine.guards import Acquisition, LooseGuard
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
@@ -44,7 +44,7 @@ from asynclocks.exceptions import GuardReleasedError, TryLockError
 __all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
 
 T = TypeVar("T")
-G = TypeVar("G")
+G = TypeVar("G", bound=LooseGuard)
 
 _join = PlacingSynchronizer._join  # quicker than super()
 
@@ -161,15 +161,21 @@ class RwLock(ReadWriteState[T]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
-        return LooseReadGuard(self._acquire_blocking("blocking_read()", READ, timeout))
+        guard: LooseReadGuard[T] = LooseReadGuard()
+        guard._hold = self._acquire_blocking("blocking_read()", READ, timeout)
+        return guard
 
     def blocking_write(self, timeout: float | None = None) -> WriteGuard[T]:
         """`blocking_read`, to write."""
-        return LooseWriteGuard(self._acquire_blocking("blocking_write()", WRITE, timeout))
+        guard: LooseWriteGuard[T] = LooseWriteGuard()
+        guard._hold = self._acquire_blocking("blocking_write()", WRITE, timeout)
+        return guard
 
     def blocking_upgradable_read(self, timeout: float | None = None) -> UpgradableReadGuard[T]:
         """`blocking_read`, upgradable."""
-        return LooseUpgradableReadGuard(self._acquire_blocking("blocking_upgradable_read()", UPGRADABLE, timeout))
+        guard: LooseUpgradableReadGuard[T] = LooseUpgradableReadGuard()
+        guard._hold = self._acquire_blocking("blocking_upgradable_read()", UPGRADABLE, timeout)
+        return guard
 
     def into_inner(self) -> T:
         """The value, when nobody holds the lock or waits for it. The lock stays usable.
@@ -189,11 +195,12 @@ class RwLock(ReadWriteState[T]):
         return self._transact(self._count, None)
 
     @uninterrupted
-    def _take_now(self, kind: Callable[[Ticket], G], mode: Mode) -> G:
-        hold = self._acquire_now(mode, owner_here())
+    def _take_now(self, kind: Callable[[], G], mode: Mode) -> G:
+        guard = kind()
+        guard._hold = hold = self._acquire_now(mode, owner_here())
         if hold is None:
             raise TryLockError(f"{self!r} cannot be taken now; wait with `async with`, or try later")
-        return kind(hold)
+        return guard
 
     # The engine's questions.
     def _join(self, ticket: Ticket) -> bool:
@@ -241,16 +248,20 @@ class RwLock(ReadWriteState[T]):
     def _admit_upgrade(self, ticket: Ticket) -> bool:
         if self._reading:
             return False
-        # The new hold comes out of the guard's, and goes back to it if nobody takes up the grant.
+        # The new hold comes out of the guard's, and goes back to it if nobody takes up the grant. From the `del` on no
+        # signal handler can come between.
         hold = ticket.request.hold
-        self._claim(hold)
+        try:  # noqa: SIM105  # with no call in between, see above
+            del self._upgradable[hold]
+        except KeyError:  # pragma: no cover - its block ended without the lock in another thread
+            pass
         hold.state = RELEASED
         hold.request = ticket
         self._writing[ticket] = None
         return True
 
     def _retract(self, ticket: Ticket) -> None:
-        self._claim(ticket)
+        self._claim(ticket)  # where it was claimed before, no harm is done
         if ticket.state is WITHDRAWN and type(ticket.request) is Upgrade:
             hold = ticket.request.hold
             hold.request, hold.state = UPGRADABLE, GRANTED
@@ -305,17 +316,23 @@ class RwLock(ReadWriteState[T]):
     def _change_mode(self, what: tuple[Ticket, Mode]) -> Ticket | None:
         old, mode = what
         self._check_no_upgrade(old)
-        if not self._claim(old):
-            return None
         new: Ticket = self._fill_in(Ticket(), mode, old.owner)
+        table = self._table(mode)
+        if not self._claim(old):  # from where it returns to our own return no signal handler can come between
+            return None
         old.state, new.state = RELEASED, GRANTED
         old.request = new
-        self._table(mode)[new] = None
+        table[new] = None
         return new
 
     def _claim(self, hold: Ticket) -> bool:
         """Take it out of where it is in. False: it is in no more, somebody was quicker."""
-        return self._table(hold.request).pop(hold, hold) is not hold
+        table = self._table(hold.request)
+        try:
+            del table[hold]
+        except KeyError:
+            return False
+        return True
 
     def _table(self, mode: Any) -> dict[Ticket, None]:
         return self._reading if mode is READ else self._upgradable if mode is UPGRADABLE else self._writing

@@ -8,6 +8,7 @@ nobody takes a token, and tokens that come back are first added to that number.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, Self
@@ -83,9 +84,10 @@ class Permit(Guard):
         self._check_live()
         if permits > self._count:
             raise ValueError(f"split({permits}) of {self!r}: it holds {self._count} only")
-        self._count -= permits
         parts = self._block_parts()
-        part = _make(LoosePermit, self._semaphore, permits, parts)
+        part = _make(LoosePermit, self._semaphore, 0, parts)
+        self._count -= permits
+        part._count = permits
         if parts is not None:
             parts.append(part)
         return part
@@ -228,50 +230,71 @@ class Semaphore(QueuedSynchronizer):
     async def __aenter__(self) -> Permit:
         try:
             task = backends.hint()
-            if task is not None and self._tokens:
-                self._tokens.pop()
-                key = id(task)
-                if self._head is None and key not in self._entered and self._free >= 0 and not self._closed:
-                    permit = Permit()
-                    permit._semaphore = self
-                    permit._count = 1
-                    permit._parts = None
-                    permit._live = True
-                    entrant = self._entrant
-                    if entrant is None or entrant() is not task:  # asking is cheaper than a new one
-                        self._entrant = entrant = ref(task)
-                    permit._entrant = entrant
-                    self._entered[key] = permit
-                    return permit
-                self._put_back()
-        except IndexError:  # somebody was quicker
-            pass
         except RuntimeError:  # not asyncio
             task = None
-        if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
+        if task is not None and self._tokens:
+            entrant = self._entrant
+            if entrant is None or entrant() is not task:  # asking is cheaper than a new one
+                self._entrant = entrant = ref(task)
+            key = id(task)
+            permit = Permit()
+            permit._semaphore = self
+            permit._count = 1
+            permit._parts = None
+            permit._live = True
+            permit._entrant = entrant
+            try:
+                del self._tokens[-1]  # no call: from here to the `return` no signal handler can come between
+            except IndexError:  # somebody was quicker
+                pass
+            else:
+                if self._head is None and key not in self._entered and self._free >= 0 and not self._closed:
+                    self._entered[key] = permit
+                    return permit
+                self._tokens.append(TOKEN)
+                self._hand_on_again()
+        if task is None:
             return await self._enter_elsewhere()
         ticket = await self._acquire(1, tracked=False, task=task)
-        self._check_open(ticket)
-        return self._enter(task)
+        try:
+            self._check_open(ticket)
+            return self._enter(task)
+        except BaseException:
+            self._give(self._withdraw, ticket)
+            raise
 
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+        permit = None
         try:
-            task = backends.task_here()
-        except RuntimeError:  # not asyncio
-            task = running_task()
-        # What closes a block from outside, perhaps the collector, does so in whatever task runs.
-        permit = None if exc_type is GeneratorExit else self._entered.pop(id(task), None)
-        if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
-            permit._live = False
-            if self._head is not None:
-                self._hand_over()
-                return
-            self._tokens.append(TOKEN)
-            if self._head is not None:
-                self._hand_on()
-        else:
-            self._leave(permit)
+            try:
+                task = backends.task_here()
+            except RuntimeError:  # not asyncio
+                task = running_task()
+            key = id(task)
+            # What closes a block from outside, perhaps the collector, does so in whatever task runs.
+            permit = None if exc_type is GeneratorExit else self._entered.get(key)
+            if permit is not None:
+                try:
+                    del self._entered[key]
+                except KeyError:  # another thread took it for one whose task is gone
+                    permit = None
+            if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
+                if self._head is not None:
+                    self._hand_over(permit)
+                    return
+                permit._live = False
+                self._tokens.append(TOKEN)
+                if self._head is not None:
+                    self._hand_on()
+            else:
+                self._leave(permit)
+        except BaseException:
+            if permit is None and exc_type is not GeneratorExit:
+                permit = self._entered.pop(id(running_task()), None)
+            if permit is not None:
+                self._leave(permit)
+            raise
 
     def acquire(self, permits: int = 1, timeout: float | None = None) -> Acquisition[Permit]:
         """Wait for `permits` permits, first come, first served, at most `timeout` seconds. Zero permits never wait.
@@ -296,7 +319,12 @@ class Semaphore(QueuedSynchronizer):
             ClosedError: the semaphore is closed.
             ValueError: `permits` is negative.
         """
-        return self._permit_of(self._take_now(_checked(permits, "try_acquire()")))
+        ticket = self._take_now(_checked(permits, "try_acquire()"))
+        try:
+            return self._permit_of(ticket)
+        except BaseException:
+            self._give(self._withdraw, ticket)
+            raise
 
     def blocking_acquire(self, permits: int = 1, timeout: float | None = None) -> Permit:
         """Park this thread until it has `permits` permits, at most `timeout` seconds; zero or less tries once.
@@ -308,7 +336,12 @@ class Semaphore(QueuedSynchronizer):
             ValueError: `permits` is negative.
         """
         permits = _checked(permits, "blocking_acquire()")
-        return self._permit_of(self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout))
+        ticket = self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout)
+        try:
+            return self._permit_of(ticket)
+        except BaseException:
+            self._give(self._withdraw, ticket)
+            raise
 
     @uninterrupted
     async def take(self) -> bool:
@@ -319,16 +352,11 @@ class Semaphore(QueuedSynchronizer):
         """
         try:
             task = backends.hint()
-            if task is not None and self._tokens:
-                self._tokens.pop()
-                if self._head is None and self._free >= 0 and not self._closed:
-                    return True
-                self._put_back()
-        except IndexError:  # somebody was quicker
-            pass
         except RuntimeError:  # not asyncio
             task = None
-        self._check_open(await self._acquire(1, tracked=False, task=task))  # type: ignore[possibly-undefined]
+        if task is not None and self._take_token_now():
+            return True
+        self._check_open(await self._acquire(1, tracked=False, task=task))
         return True
 
     def try_take(self) -> None:
@@ -338,11 +366,8 @@ class Semaphore(QueuedSynchronizer):
             TryAcquireError: there is none, or somebody queues.
             ClosedError: the semaphore is closed.
         """
-        if self._take_token():
-            if self._head is None and self._free >= 0 and not self._closed:
-                return
-            self._put_back()
-        self._check_open(self._take_now(1))
+        if not self._take_token_now():
+            self._check_open(self._take_now(1))
 
     def blocking_take(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
         """`take` for plain threads, at most `timeout` seconds; zero or less tries once.
@@ -366,7 +391,7 @@ class Semaphore(QueuedSynchronizer):
         if self._free + len(self._tokens) >= self._total:
             raise ValueError(f"give() to {self!r}: nothing is taken; add_permits() makes more")
         if self._head is not None:
-            self._hand_over()
+            self._hand_over(None)
             return
         self._tokens.append(TOKEN)
         if self._head is not None:  # pragma: no cover - somebody came in between, as tested for Semaphore.__aexit__
@@ -426,7 +451,12 @@ class Semaphore(QueuedSynchronizer):
 
     @uninterrupted
     async def _acquire_loose(self, permits: int, deadline: Deadline | None) -> Permit:
-        return self._permit_of(await self._acquire(permits, tracked=False, deadline=deadline))
+        ticket = await self._acquire(permits, tracked=False, deadline=deadline)
+        try:
+            return self._permit_of(ticket)
+        except BaseException:
+            self._give(self._withdraw, ticket)
+            raise
 
     def _take_now(self, permits: int) -> Ticket:
         ticket: Ticket | None = self._acquire_now(permits)
@@ -463,7 +493,9 @@ class Semaphore(QueuedSynchronizer):
             ticket.request = None
             return True
         while self._free < ticket.request:
-            if not self._take_token():
+            try:
+                del self._tokens[-1]
+            except IndexError:
                 return False
             self._free += 1
         self._free -= ticket.request
@@ -480,13 +512,13 @@ class Semaphore(QueuedSynchronizer):
     def _forget(self, permits: int) -> int:
         if self._head is not None:
             return 0
-        self._free += self._call_in_tokens()
+        self._call_in_tokens()
         gone = min(permits, max(0, self._free))
         self._add(-gone)
         return gone
 
     def _resize(self, permits: int) -> None:
-        self._free += self._call_in_tokens()
+        self._call_in_tokens()
         self._add(permits - self._total)
 
     def _destroy(self, permit: Permit) -> bool:
@@ -496,19 +528,22 @@ class Semaphore(QueuedSynchronizer):
         self._total -= permit._count
         return True
 
-    def _call_in_tokens(self) -> int:
-        count = 0
-        while self._take_token():
-            count += 1
-        return count
+    def _call_in_tokens(self) -> None:
+        with suppress(IndexError):
+            while True:
+                del self._tokens[-1]
+                self._free += 1
 
-    def _take_token(self) -> bool:
+    def _take_token_now(self) -> bool:
+        """Take a free token, unless somebody queues: they go first."""
         try:
-            if self._tokens:
-                self._tokens.pop()
-                return True
-        except IndexError:  # somebody was quicker
-            pass
+            del self._tokens[-1]  # no call: from here to the `return` no signal handler can come between
+        except IndexError:  # none is there
+            return False
+        if self._head is None and self._free >= 0 and not self._closed:
+            return True
+        self._tokens.append(TOKEN)
+        self._hand_on_again()
         return False
 
     def _close(self, _: None) -> None:
@@ -529,39 +564,61 @@ class Semaphore(QueuedSynchronizer):
         backend, task = running()
         if backend.checkpoints:
             await backend.checkpoint_if_cancelled()
-        if self._take_token():
-            if self._head is None and self._free >= 0 and not self._closed:
-                try:
+        try:
+            del self._tokens[-1]
+        except IndexError:  # nothing is free
+            pass
+        else:
+            try:
+                if self._head is None and self._free >= 0 and not self._closed:
                     if backend.checkpoints:
                         await backend.cancel_shielded_checkpoint()
-                except BaseException:
-                    self._put_back()
-                    raise
-                return self._enter(task)
+                    return self._enter(task)
+            except BaseException:
+                self._put_back()
+                raise
             self._put_back()
         ticket = await self._acquire(1, tracked=False, task=task, backend=backend)
-        self._check_open(ticket)
-        return self._enter(task)
+        try:
+            self._check_open(ticket)
+            return self._enter(task)
+        except BaseException:
+            self._give(self._withdraw, ticket)
+            raise
 
     @uninterrupted
-    def _hand_over(self) -> None:
+    def _hand_over(self, permit: Permit | None) -> None:
         """Give one permit to the head of the line, in one go, without a token's way round by `_hand_on`."""
         lock = self._lock
-        if lock.acquire(False):
-            ticket = self._head
-            if ticket is not None and ticket.request == 1 and self._free >= 0 and not self._busy:
-                self._busy = True
-                ticket.state = GRANTED
-                self._unlink(ticket)
-                self._busy = False
+        ticket = None
+        try:
+            if not lock._is_owned() and lock.acquire(False):
+                head = self._head
+                if head is not None and head.request == 1 and self._free >= 0:
+                    if permit is not None:
+                        permit._live = False
+                    ticket = head
+                    ticket.state = GRANTED
+                    self._waiting -= 1
+                    self._head = following = ticket.after
+                    if following is None:
+                        self._tail = None
+                    else:
+                        following.before = ticket.after = None
+                    lock.release()
+                    if not ticket.unpark():  # its loop is closed
+                        self._deferred.append((self._withdraw, ticket))
+                    if self._deferred:
+                        self._catch_up()
+                    return
                 lock.release()
-                if not ticket.unpark():  # its loop is closed
-                    self._wake(self._pass_on([ticket]))
-                if self._deferred:
-                    self._catch_up()
-                return
-            lock.release()
-        self._put_back()
+        except BaseException:
+            self._mend(ticket)
+            raise
+        if permit is not None:
+            permit._live = False
+        self._tokens.append(TOKEN)
+        self._hand_on()
 
     def _put_back(self) -> None:
         self._tokens.append(TOKEN)
@@ -594,7 +651,11 @@ class Semaphore(QueuedSynchronizer):
             # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
             keys = list(self._entered)
             key = next(filter(self._is_orphaned, keys), 0) or min(keys, key=partial(self._closeness, here), default=0)
-            permit = self._entered.pop(key, None)
+            permit = self._entered.get(key)
+            try:
+                del self._entered[key]
+            except KeyError:  # nobody is left
+                permit = None
         if isinstance(permit, NestedPermit):
             self._entered[key] = permit._outer
         if permit is not None:

@@ -35,27 +35,29 @@ class FreeMutex(QueuedSynchronizer):
     async def __aenter__(self) -> Any:
         try:
             task = backends.glance()
-            if task is not None and self._free:
-                self._free.pop()
-                if self._head is None:
-                    owner = self._owner
-                    if owner is None or owner() is not task:  # often it is the same; asking is cheaper than a new one
-                        self._owner = backends.own(task)
-                    self._held = guard = self._guard()
-                    guard._mutex = self
-                    return guard
-                self._put_back()
-        except IndexError:  # somebody was quicker
-            pass
         except RuntimeError:  # not asyncio
             task = None
-        if task is None:  # type: ignore[possibly-undefined]  # what raises IndexError comes after it
-            await self._take_elsewhere()
-            hold = None
-        else:
-            hold = await self._acquire(task=task)
-        self._held = guard = self._guard()
+        if task is not None and self._free:
+            owner = self._owner
+            if owner is None or owner() is not task:  # often it is the same; asking is cheaper than a new one
+                owner = backends.own(task)
+            guard = self._guard()
+            guard._mutex = self
+            try:
+                del self._free[0]  # no call: from here to the `return` no signal handler can come between
+            except IndexError:  # somebody was quicker
+                pass
+            else:
+                if self._head is None:
+                    self._owner = owner
+                    self._held = guard
+                    return guard
+                self._free.append(TOKEN)  # somebody queued while the token was out: they go first
+                self._hand_on_again()
+        guard = self._guard()
         guard._mutex = self
+        hold = await (self._take_elsewhere() if task is None else self._acquire(task=task))
+        self._held = guard
         if hold is not None and hold.recovered:
             guard._recovered = True
         return guard
@@ -65,25 +67,24 @@ class FreeMutex(QueuedSynchronizer):
         # An exit has no identity. But while no guard was let go early, each one ends the present hold.
         held = self._held
         if self._early is None and held is not None:
-            if self._head is not None:
-                if not self._hand_over(held):
-                    self._leave()
-                return
-            self._held = None
-            self._free.append(TOKEN)
-            if self._head is not None:
-                self._hand_on()
+            try:
+                if self._head is not None:
+                    if not self._hand_over(held):
+                        self._leave()
+                    return
+                self._held = None
+                self._free.append(TOKEN)
+                if self._head is not None:
+                    self._hand_on()
+            except BaseException:
+                self._end_struck(held)
+                raise
         else:
             self._leave()
 
     async def _take_elsewhere(self) -> None:
         """Take the mutex on another loop than asyncio's."""
         raise NotImplementedError
-
-    def _put_back(self) -> None:
-        """Somebody queued while the token was out: they go first."""
-        self._free.append(TOKEN)
-        self._hand_on()
 
     @uninterrupted
     def _hand_over(self, held: Any) -> bool:
@@ -92,41 +93,50 @@ class FreeMutex(QueuedSynchronizer):
         False: somebody released the guard in another thread just now.
         """
         lock = self._lock
-        if lock.acquire(False):
-            ticket = self._head
-            if ticket is not None and self._held is held and not self._busy:
-                self._busy = True
-                self._owner = ticket.owner
-                self._held = ticket
-                ticket.state = GRANTED
-                self._waiting -= 1
-                self._head = following = ticket.after
-                if following is None:
-                    self._tail = None
-                else:
-                    following.before = ticket.after = None
-                self._busy = False
+        ticket = None
+        try:
+            if not lock._is_owned() and lock.acquire(False):
+                if self._head is not None and self._held is held:
+                    ticket = self._head
+                    self._owner = ticket.owner
+                    self._held = ticket
+                    ticket.state = GRANTED
+                    self._waiting -= 1
+                    self._head = following = ticket.after
+                    if following is None:
+                        self._tail = None
+                    else:
+                        following.before = ticket.after = None
+                    lock.release()
+                    if not ticket.unpark():
+                        self._deferred.append((self._withdraw, ticket))
+                    if self._deferred:
+                        self._catch_up()
+                    return True
                 lock.release()
-                if not ticket.unpark():
-                    self._wake(self._pass_on([ticket]))
-                if self._deferred:
-                    self._catch_up()
-                return True
-            lock.release()
+        except BaseException:
+            self._mend(ticket)
+            raise
         if self._held is not held:
             if self._deferred:
                 self._catch_up()
             return False
         self._held = None
-        self._put_back()
+        self._free.append(TOKEN)
+        self._hand_on()
         return True
 
+    def _end_struck(self, held: Any) -> None:
+        """End a hold though an exception came between."""
+        if self._held is held:
+            self._held = None
+            self._free.append(TOKEN)
+        self._hand_on()
+
     def _admit(self, ticket: Ticket) -> bool:
-        if not self._free:
-            return False
         try:
-            self._free.pop()
-        except IndexError:  # a newcomer has it; seeing us in the line, it will put it back
+            del self._free[0]
+        except IndexError:  # perhaps a newcomer has it; seeing us in the line, it will put it back
             return False
         self._owner = ticket.owner
         self._held = ticket

@@ -146,7 +146,12 @@ class LooseGuard(Guard):
             GuardReleasedError: there is nothing to make over any more.
         """
         synchronizer = self._hold.synchronizer
-        hold: Ticket | None = synchronizer._transact(synchronizer._make_over, self._hold)
+        try:
+            hold: Ticket | None = synchronizer._transact(synchronizer._make_over, self._hold)
+        except BaseException:
+            if self._hold.state is State.RELEASED and isinstance(self._hold.request, Ticket):
+                self._hold = self._hold.request  # type: ignore[misc]  # made over already: this guard keeps it
+            raise
         if hold is None:
             self._refuse()
         return hold

@@ -50,8 +50,8 @@ class Place:
         synchronizer._give(synchronizer._withdraw, self.ticket)
 
     def __del__(self) -> None:
-        ticket = self.ticket
-        if ticket.state is QUEUED or ticket.state is GRANTED:
+        ticket: Any = getattr(self, "ticket", None)  # its constructor may have been interrupted
+        if ticket is not None and (ticket.state is QUEUED or ticket.state is GRANTED):
             synchronizer = ticket.synchronizer
             synchronizer._give_from_finalizer(synchronizer._withdraw, ticket)
 
@@ -113,7 +113,7 @@ class Wait(Awaitable[None]):
     _place: Place  # from ENABLED on
 
     @uninterrupted
-    def __await__(self) -> Generator[Any, Any, None]:  # noqa: C901  # a second generator would show in each wait
+    def __await__(self) -> Generator[Any, Any, None]:  # noqa: C901, PLR0912  # a second generator would show in each wait
         """Wait for the wake-up.
 
         Raises:
@@ -146,19 +146,29 @@ class Wait(Awaitable[None]):
             if not admitted:
                 if self._deadline is not None:
                     yield from self._sleep_until(self._deadline, ticket, parker, backend)
-                while ticket.state is QUEUED:  # a park may return without reason
+                else:
                     yield from parker.park().__await__()
+                    if ticket.state is QUEUED:
+                        yield from self._park_on(ticket, parker)
             elif backend.checkpoints:
                 yield from backend.cancel_shielded_checkpoint().__await__()
         except BaseException:
             self._stage = CANCELLED
-            if parker is not None:
-                parker.leave()
             if ticket is not None:
-                line._give(line._withdraw, ticket)
+                line._deferred.append((line._withdraw, ticket))  # in one step: whatever strikes now, it is withdrawn
+            try:
+                if parker is not None:
+                    parker.leave()
+            finally:
+                line._catch_up()
             raise
         ticket.state = RELEASED  # nothing is left to pass on
         self._stage = DONE
+
+    def _park_on(self, ticket: Any, parker: Any) -> Generator[Any, Any, None]:
+        """Park again: a park may return without reason. A loop of its own: see `QueuedSynchronizer._park_on`."""
+        while ticket.state is QUEUED:
+            yield from parker.park().__await__()
 
     def _sleep_until(
         self, deadline: Deadline, ticket: Any, parker: Any, backend: LoopBackend

@@ -18,10 +18,15 @@ Invariants, whenever the internal lock is free:
 3. A granted ticket that had to wait is unparked exactly once.
 4. Entering and leaving the line is O(1) anywhere in it and leaves nothing behind.
 
-The lock is re-entrant only to notice re-entry: the collector may run a finalizer that gives a guard back, or a
-signal handler may run, while this thread is inside. Then `_busy` is set, the change is put into `_deferred`, and
-the thread performs it on leaving. A finalizer also must not block, or two threads inside two locks could wait
-for each other: `_give_from_finalizer` leaves its change to whoever is inside.
+The lock knows its owner only to notice re-entry: the collector may run a finalizer that gives a guard back, or a
+signal handler may run, while this thread is inside. Then the change is put into `_deferred`, and the thread performs
+it on leaving. A finalizer also must not block, or two threads inside two locks could wait for each other:
+`_give_from_finalizer` leaves its change to whoever is inside.
+
+A signal handler may also raise (Ctrl-C), wherever CPython looks for signals: where a function begins, where a call
+ends, where a loop turns. Whoever is inside then is struck by that exception, and mends what it left before the
+exception goes on: see docs/decisions/whoever-is-struck-mends.md. What must hold at each of those places: between two
+of them a change is made whole; and what is made again after a strike is made once.
 """
 
 from __future__ import annotations
@@ -62,19 +67,19 @@ REENTERED = "{} was used by a finalizer or signal handler in the middle of its o
 class QueuedSynchronizer:
     """Base of every primitive. See the module's text."""
 
-    __slots__ = ("__weakref__", "_busy", "_deferred", "_head", "_lock", "_name", "_tail", "_waiting")
+    __slots__ = ("__weakref__", "_deferred", "_head", "_lock", "_name", "_struck", "_tail", "_waiting")
 
     kind: ClassVar[str]
     _followed: ClassVar[bool] = True  # for deadlocks
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
-        self._lock = RLock()
-        self._busy = False
+        self._lock: Any = RLock()  # typeshed has no `_is_owned`
         self._deferred: list[tuple[Callable[[Any], object], Any]] = []
         self._head: Ticket | None = None
         self._tail: Ticket | None = None
         self._waiting = 0
+        self._struck: Ticket | None = None  # the granted, chained, whom a struck thread has still to wake
 
     # What a primitive supplies.
     def _admit(self, ticket: Ticket) -> bool:
@@ -104,48 +109,75 @@ class QueuedSynchronizer:
             Reentered: this thread is inside already.
         """
         lock = self._lock
-        lock.acquire()
-        if self._busy:
-            lock.release()
+        if lock._is_owned():
             raise Reentered(REENTERED.format(self))
-        self._busy = True
+        granted = None
         try:
+            lock.acquire()
             result = change(argument)
             granted = self._serve()
-        finally:
-            self._busy = False
             lock.release()
+            if granted is not None:
+                self._wake(granted)
             if self._deferred:
                 self._catch_up()
-        if granted is not None:
-            self._wake(granted)
+        except BaseException:
+            self._mend(granted)
+            raise
         return result
 
     @uninterrupted
     def _hand_on(self) -> None:
         """Serve the line after something came back without the lock (see `free_mutex`)."""
         lock = self._lock
-        if not lock.acquire(False):
-            if being_closed():
-                self._deferred.append((self._serve_only, None))
-                self._catch_up()
-                return
-            lock.acquire()
-        if self._busy:
-            lock.release()
+        if lock._is_owned():
             self._deferred.append((self._serve_only, None))
             return
-        self._busy = True
+        granted = None
         try:
+            if not lock.acquire(False):
+                if being_closed():
+                    self._deferred.append((self._serve_only, None))
+                    self._catch_up()
+                    return
+                lock.acquire()
             granted = self._serve()
-        finally:
-            self._busy = False
             lock.release()
-        if granted is not None:
-            if granted.after is not None:
+            if granted is not None:
                 self._wake(granted)
-            elif not granted.unpark():
-                self._wake(self._pass_on([granted]))
+            if self._deferred:
+                self._catch_up()
+        except BaseException:
+            self._mend(granted)
+            raise
+
+    def _hand_on_again(self) -> None:
+        """`_hand_on` where nobody else would."""
+        try:
+            self._hand_on()
+        except BaseException:
+            self._hand_on()
+            raise
+
+    def _mend(self, granted: Ticket | None) -> None:
+        """An exception cut a transaction short, its change's own or a signal handler's: make it whole.
+
+        Afterwards the lock is free, the line is served, and whoever was granted something is awake. `granted` are those
+        whom the transaction was about to wake.
+        """
+        lock = self._lock
+        if lock._is_owned():
+            struck, more = self._struck, None
+            try:
+                if struck is not None:
+                    self._struck = None
+                    self._end_grants()
+                more = self._serve()
+            finally:
+                lock.release()
+            self._wake(struck)
+            self._wake(more)
+        self._wake(granted)
         if self._deferred:
             self._catch_up()
 
@@ -168,72 +200,87 @@ class QueuedSynchronizer:
     @uninterrupted
     def _catch_up(self) -> None:
         # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
-        while self._deferred and self._lock.acquire(False):
+        lock = self._lock
+        while self._deferred and not lock._is_owned():
             granted = None
             try:
-                if self._busy:
+                if not lock.acquire(False):
                     return
-                self._busy = True
-                try:
-                    if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
-                        change, argument = self._deferred.pop(0)
+                if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
+                    change, argument = self._deferred[0]
+                    del self._deferred[0]
+                    try:
                         change(argument)
-                        granted = self._serve()
-                finally:
-                    self._busy = False
-            finally:
-                self._lock.release()
-            self._wake(granted)
+                    except BaseException:
+                        change(argument)  # nobody else would make it
+                        raise
+                    granted = self._serve()
+                lock.release()
+                self._wake(granted)
+            except BaseException:
+                self._mend(granted)
+                raise
 
     def _serve(self) -> Ticket | None:
         """Grant heads while they are admitted; the granted, chained as they stood in line. Inside the lock."""
-        first = ticket = self._head
+        first = self._head
+        if first is None or not self._admit(first):
+            return None
+        first.state = GRANTED
+        self._waiting -= 1
+        self._head = ticket = first.after
+        if ticket is None:
+            self._tail = None
+            return first
+        self._struck = first  # as long as there may be more to come: a handler's exception in here is not caught here
         while ticket is not None and self._admit(ticket):
             ticket.state = GRANTED
             self._waiting -= 1
             self._head = ticket = ticket.after
-        if ticket is first:
-            return None
-        if ticket is None:
-            self._tail = None
-        else:  # the line begins after the granted
-            ticket.before.after = None  # type: ignore[union-attr]
-            ticket.before = None
+        self._end_grants()
+        self._struck = None
         return first
+
+    def _end_grants(self) -> None:
+        """Let the line begin after the granted."""
+        head = self._head
+        if head is None:
+            self._tail = None
+        elif head.before is not None:
+            head.before.after = None
+            head.before = None
 
     def _let_all_go(self) -> Ticket | None:
         """Grant the whole line, whatever it asks for; the granted, chained as they stood. Inside the lock."""
         first = ticket = self._head
-        self._head = self._tail = None
-        self._waiting = 0
         while ticket is not None:
             ticket.state = GRANTED
             ticket = ticket.after
+        self._head = self._tail = None
+        self._waiting = 0
         return first
 
     def _wake(self, ticket: Ticket | None) -> None:
-        dead: list[Ticket] | None = None
-        while ticket is not None:
-            following = ticket.after
-            ticket.before = ticket.after = None
-            if not ticket.unpark():  # its loop is closed, it can never resume: the grant goes on
-                dead = [*(dead or ()), ticket]
-            if following is None and dead is not None:
-                following, dead = self._pass_on(dead), None
-            ticket = following
+        """Unpark the granted, chained by `_serve`; `_catch_up` must follow. To do so twice does no harm.
 
-    def _pass_on(self, dead: list[Ticket]) -> Ticket | None:
-        with self._lock:
-            self._busy = True
-            try:
-                for ticket in dead:
-                    self._withdraw(ticket)
-                granted = self._serve()
-            finally:
-                self._busy = False
-        if self._deferred:
-            self._catch_up()
-        return granted
+        What was granted to those that can never resume goes on by `_catch_up`: their loops are closed.
+        """
+        if ticket is None:
+            return
+        tickets = [ticket]
+        while (ticket := ticket.after) is not None:
+            tickets.append(ticket)
+        try:
+            self._unpark(tickets)
+        except BaseException:
+            self._unpark(tickets)
+            raise
+
+    def _unpark(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            ticket.before = ticket.after = None
+            if not ticket.unpark():
+                self._deferred.append((self._withdraw, ticket))
 
     # Changes, for `_transact`.
     def _join(self, ticket: Ticket) -> bool:
@@ -245,8 +292,9 @@ class QueuedSynchronizer:
         self._append(ticket)
         if self._head is not ticket or not self._admit(ticket):
             return False
-        self._unlink(ticket)
         ticket.state = GRANTED
+        self._head = self._tail = None  # it stands there alone
+        self._waiting = 0
         return True
 
     def _append(self, ticket: Ticket) -> None:
@@ -265,18 +313,18 @@ class QueuedSynchronizer:
     def _stand_in_line(self, ticket: Ticket) -> bool:
         """`_join` as a transaction of its own: whether it was admitted, it leaves nobody to serve."""
         lock = self._lock
-        lock.acquire()
-        if self._busy:
-            lock.release()
+        if lock._is_owned():
             raise Reentered(REENTERED.format(self))
-        self._busy = True
         try:
-            return self._join(ticket)
-        finally:
-            self._busy = False
+            lock.acquire()
+            admitted = self._join(ticket)
             lock.release()
             if self._deferred:
                 self._catch_up()
+        except BaseException:
+            self._mend(None)
+            raise
+        return admitted
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
         """Admit at once or not at all."""
@@ -292,7 +340,11 @@ class QueuedSynchronizer:
             ticket.state = WITHDRAWN
         elif ticket.state is GRANTED:  # woken and cancelled in the same tick
             ticket.state = WITHDRAWN
-            self._retract(ticket)
+            try:
+                self._retract(ticket)
+            except BaseException:
+                self._retract(ticket)
+                raise
 
     def _come_back(self, ticket: Ticket) -> None:
         """Let in, or queue at the head, a sleeper that was withdrawn because it seemed to be gone.
@@ -314,8 +366,8 @@ class QueuedSynchronizer:
         """Give back what was granted. False: it was given back before."""
         if ticket.state is not GRANTED:
             return False
-        ticket.state = RELEASED
         self._retract(ticket)
+        ticket.state = RELEASED
         return True
 
     def _release_dropped(self, ticket: Ticket) -> None:
@@ -327,9 +379,9 @@ class QueuedSynchronizer:
         if old.state is not GRANTED:
             return None
         new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
+        self._replace(old, new)
         old.state, new.state = RELEASED, GRANTED
         old.request = new
-        self._replace(old, new)
         return new
 
     def _replace(self, old: Ticket, new: Ticket) -> None:
@@ -353,7 +405,7 @@ class QueuedSynchronizer:
 
     # Acquiring.
     @uninterrupted
-    async def _acquire(
+    async def _acquire(  # noqa: C901  # a second coroutine would show in each wait
         self,
         request: Any = None,
         *,
@@ -377,12 +429,12 @@ class QueuedSynchronizer:
         ticket.synchronizer = self
         ticket.request = request
         ticket.owner = (ref(task) if backend is native and task is not None else weakly(task)) if tracked else None
+        ticket.state = WITHDRAWN  # until it joins
         if deadline is not None:
             return await self._acquire_by(deadline, ticket, backend)
-        admitted = self._stand_in_line(ticket)
         noted = None
         try:
-            if admitted:
+            if self._stand_in_line(ticket):
                 ticket.settle()
                 if backend.checkpoints:
                     await backend.cancel_shielded_checkpoint()
@@ -398,36 +450,51 @@ class QueuedSynchronizer:
                 await self._park_looking(task, ticket, backend)
             else:
                 await ticket.park()
-            while ticket.state is QUEUED:  # a park may return without reason
-                await ticket.park()
-        except BaseException:
-            ticket.leave()
-            self._give(self._withdraw, ticket)
-            raise
-        finally:
+            if ticket.state is QUEUED:
+                await self._park_on(ticket)
             if noted is not None:
                 waits.pop(noted, None)
+        except BaseException:
+            self._deferred.append((self._withdraw, ticket))  # in one step: whatever strikes now, it is withdrawn
+            try:
+                ticket.leave()
+                if noted is not None:
+                    waits.pop(noted, None)
+            finally:
+                self._catch_up()
+            raise
         return ticket
+
+    async def _park_on(self, ticket: Any) -> None:
+        """Park again: a park may return without reason."""
+        # A loop of its own: CPython's `try` does not include where a loop turns, and there Ctrl-C may come.
+        while ticket.state is QUEUED:
+            await ticket.park()
+
+    async def _park_until(self, ticket: Any, end: float) -> None:
+        while ticket.state is QUEUED:
+            if not await ticket.park_until(end):
+                self._transact(self._expire, ticket)  # unless the grant came first
 
     @uninterrupted
     async def _acquire_by(self, deadline: Deadline, ticket: Any, backend: LoopBackend) -> Any:
         """`_acquire` with a deadline. Such a wait ends by itself, so it is not followed for deadlocks."""
-        ticket.state = WITHDRAWN  # until it joins
         end = deadline.at(backend)  # also where it need not wait: a loop without timers says so always
-        admitted = self._transact(self._join_or_leave, ticket) if deadline.tries_once else self._stand_in_line(ticket)
         try:
-            if admitted:
+            if self._transact(self._join_or_leave, ticket) if deadline.tries_once else self._stand_in_line(ticket):
                 ticket.settle()
             if backend.checkpoints and ticket.state is not QUEUED:
                 await backend.cancel_shielded_checkpoint()
-            while ticket.state is QUEUED:
-                if not await ticket.park_until(end):
-                    self._transact(self._expire, ticket)  # unless the grant came first
+            if ticket.state is QUEUED:
+                await self._park_until(ticket, end)
             if ticket.state is WITHDRAWN:
                 raise over(repr(self), deadline.seconds)  # noqa: TRY301  # it leaves as a cancellation does
         except BaseException:
-            ticket.leave()
-            self._give(self._withdraw, ticket)
+            self._deferred.append((self._withdraw, ticket))
+            try:
+                ticket.leave()
+            finally:
+                self._catch_up()
             raise
         return ticket
 
@@ -473,6 +540,10 @@ class QueuedSynchronizer:
             return ticket if self._transact(self._join_or_leave, ticket) else None
         except Reentered:
             return None
+        except BaseException:
+            self._deferred.append((self._withdraw, ticket))
+            self._catch_up()
+            raise
 
     def _acquire_blocking(self, what: str, request: Any, timeout: float | None, *, anywhere: bool = False) -> Any:
         """`_acquire` for plain threads, or `anywhere`: then it blocks the loop that runs in this thread.
@@ -485,9 +556,14 @@ class QueuedSynchronizer:
         owner = owner_here() if anywhere else thread_here()
         ticket = self._fill_in(parker, request, owner)
         deadline = math.inf if timeout is None else monotonic() + timeout
-        admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
-        if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
-            raise over(f"{what} of {self!r}", timeout)
+        try:
+            admitted = self._transact(self._join if deadline > monotonic() else self._join_or_leave, ticket)
+            if not (admitted or (ticket.state is not WITHDRAWN and self._park_blocking(ticket, deadline))):
+                raise over(f"{what} of {self!r}", timeout)  # noqa: TRY301  # it leaves as KeyboardInterrupt does
+        except BaseException:
+            self._deferred.append((self._withdraw, ticket))
+            self._catch_up()
+            raise
         return ticket
 
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:
@@ -497,16 +573,16 @@ class QueuedSynchronizer:
                 task = ticket.owner()
                 noted = self._note(task, ticket)
                 self._look(task, ticket)
-            while ticket.state is QUEUED:
-                left = deadline - monotonic()
-                if not ticket.park_blocking(None if left == math.inf else left):
-                    return not self._transact(self._expire, ticket)
-        except BaseException:  # KeyboardInterrupt, DeadlockError
-            self._give(self._withdraw, ticket)
-            raise
+            return self._park_thread(ticket, deadline)
         finally:
             if noted is not None:
                 waits.pop(noted, None)
+
+    def _park_thread(self, ticket: Any, deadline: float) -> bool:
+        while ticket.state is QUEUED:
+            left = deadline - monotonic()
+            if not ticket.park_blocking(None if left == math.inf else left):
+                return not self._transact(self._expire, ticket)
         return True
 
     def _give_back(self, hold: Ticket) -> bool:

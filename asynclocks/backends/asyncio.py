@@ -121,17 +121,21 @@ class AsyncioParker(Ticket):
         parked = self._parked()
         if parked is None:  # the loop is gone, and its tasks are gone with it
             return False
-        future = parked.pop(self, None)
-        if future is None:  # not parked yet
+        try:
+            future = parked[self]
+        except KeyError:  # not parked yet
             return True
         loop = future.get_loop()
+        woken = True
         if _get_running_loop() is not loop:
-            return _Wake(self, future).post(loop)
-        if not future.done():  # a cancelled one wakes by itself
-            future.set_result(None)
-        if current_task() is None:
-            self._nudge(loop)
-        return True
+            woken = _Wake(future).post(self, loop)
+        else:
+            if not future.done():  # a cancelled one wakes by itself
+                future.set_result(None)
+            if current_task() is None:
+                self._nudge(loop)
+        parked.pop(self, None)  # last: who is struck on the way (Ctrl-C) does it again
+        return woken
 
     def gives_up(self) -> bool:
         future = self._future()
@@ -168,26 +172,28 @@ class _Wake:
 
     __slots__ = ("_future", "_ticket")
 
-    def __init__(self, ticket: Ticket, future: Future[None]) -> None:
-        self._ticket: Ticket | None = ticket
-        self._future = future
+    def __init__(self, future: Future[None]) -> None:
+        self._ticket: Ticket | None = None
+        self._future: Future[None] | None = future
 
-    def post(self, loop: AbstractEventLoop) -> bool:
+    def post(self, ticket: Ticket, loop: AbstractEventLoop) -> bool:
         """False: the loop is closed."""
         try:
             loop.call_soon_threadsafe(self)
         except RuntimeError:
-            self._ticket = None
-            return False
+            if loop.is_closed():
+                return False
+            raise
+        self._ticket = ticket  # not before it is on its way: a wake that Ctrl-C stopped is posted again
         return True
 
     def __call__(self) -> None:
-        self._ticket = None
-        if not self._future.done():
-            self._future.set_result(None)
+        future, self._future = self._future, None
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def __del__(self) -> None:
-        if self._ticket is not None:
+        if self._ticket is not None and self._future is not None:
             self._ticket.pass_on()
 
 

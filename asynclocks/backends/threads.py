@@ -53,5 +53,8 @@ class ThreadParker(Ticket):
         return self._sleeper()
 
     def unpark(self) -> bool:
-        self._gate.release()
+        try:  # noqa: SIM105  # quicker
+            self._gate.release()
+        except RuntimeError:  # unparked before: who was struck on the way (Ctrl-C) does it again
+            pass
         return True

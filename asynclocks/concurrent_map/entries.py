@@ -146,7 +146,11 @@ class Entry(Guard, Generic[K, V]):
             committed, old = self._map._inside(self._end, commit)
         finally:
             if committed is not GONE and self._hold is not None:
-                self._hand_back(committed)
+                try:
+                    self._hand_back(committed)
+                except BaseException:
+                    self._hand_back(committed)
+                    raise
         del old
         return committed is not GONE
 
@@ -201,12 +205,18 @@ class LooseEntry(Entry[K, V], LooseGuard):
 
     __slots__ = ("__weakref__", "_hold", "_key", "_map", "_staged")
 
-    def __init__(self, hold: Ticket) -> None:
-        line = hold.synchronizer
-        self._map = line.map
-        self._key = line.key
+    def __init__(self, of: SteppingDict[K, V], key: K) -> None:
+        # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
+        self._map = of
+        self._key = key
+        self._staged = UNUSED
+        self._hold = None
+
+    def _begun(self) -> Self:
+        """It holds now."""
+        self._key = self._hold.synchronizer.key
         self._staged = UNCHANGED
-        self._hold = hold
+        return self
 
     def __del__(self) -> None:
         # One that let go is perhaps still to be cleared away: no reason to complain.
@@ -218,9 +228,6 @@ class Ref(LooseGuard, Generic[K, V]):
     """A shared hold on one key: while anybody has one, nobody writes the key."""
 
     __slots__ = ("__weakref__", "_hold")
-
-    def __init__(self, hold: Ticket) -> None:
-        self._hold = hold
 
     @property
     def key(self) -> K:
@@ -271,7 +278,9 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
 
     @uninterrupted
     async def _loose(self) -> Entry[K, V]:
-        return LooseEntry(await self._map._take(self._key, EXCLUSIVE, self._deadline))
+        entry = LooseEntry(self._map, self._key)
+        entry._hold = await self._map._take(self._key, EXCLUSIVE, self._deadline)
+        return entry._begun()
 
     @uninterrupted
     async def __aenter__(self) -> Entry[K, V]:
@@ -299,6 +308,9 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
             else:
                 try:
                     present = of._held.setdefault(self._key, self)
+                except BaseException:
+                    self._staged = GONE
+                    raise
                 finally:
                     token += (_in_map := (None,))
                     if of._deferred:

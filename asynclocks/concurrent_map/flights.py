@@ -126,7 +126,11 @@ class Flight(QueuedSynchronizer):
         line = self._map._line_of(self.key)
         while self._hold is None:
             hold = line._fill_in(FlightHold(self), FLIGHT, self._leading_task)
-            admitted = line._stand_in_line(hold)
+            try:
+                admitted = line._stand_in_line(hold)
+            except BaseException:
+                line._give_from_finalizer(line._withdraw, hold)
+                raise
             if hold.request is FLIGHT:
                 self._hold = hold
                 self._ready = admitted
@@ -155,19 +159,27 @@ class Flight(QueuedSynchronizer):
         try:
             return super()._transact(change, argument)
         finally:
-            self._land(KeyLock._give)
+            try:
+                self._land(KeyLock._give)
+            except BaseException:
+                self._land(KeyLock._give)
+                raise
 
     @uninterrupted
     def _catch_up(self) -> None:
         super()._catch_up()
-        self._land(KeyLock._give_from_finalizer)
+        try:
+            self._land(KeyLock._give_from_finalizer)
+        except BaseException:
+            self._land(KeyLock._give_from_finalizer)
+            raise
 
     def _land(self, give: Callable[[KeyLock, Any, Any], object]) -> None:
         """Once it is over, give the key back."""
         hold = self._hold
         if self.over and hold is not None:
-            self._hold = None
             give(hold.synchronizer, hold.synchronizer._withdraw, hold)
+            self._hold = None
 
     def end(self, outcome: Outcome) -> None:
         """Tell everybody who waits."""
@@ -180,14 +192,14 @@ class Flight(QueuedSynchronizer):
         return self._map.get(self.key, MISSING)
 
     def succeed(self, leader: Ticket, value: Any) -> None:
-        leader.state = RELEASED
         self.end(Outcome(value))
+        leader.state = RELEASED
 
     def fail(self, leader: Ticket, error: BaseException) -> None:
         """Tell everybody of an exception; what is no Exception is this caller's own affair, and the next one leads."""
         if isinstance(error, Exception):
-            leader.state = RELEASED
             self.end(Outcome(None, error))
+            leader.state = RELEASED
         else:
             self._give(self._withdraw, leader)
 

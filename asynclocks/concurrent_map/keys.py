@@ -93,7 +93,7 @@ class KeyLock(QueuedSynchronizer):
         self.key: Any = key
         self._idle = True
         self.holder: Ticket | None = None
-        self.readers: set[Ticket] = set()
+        self.readers: dict[Ticket, None] = {}
         self.flight: SingleFlight | None = None  # the last that stood in this line; it may be over
 
     # The engine's questions.
@@ -101,7 +101,7 @@ class KeyLock(QueuedSynchronizer):
         if self.holder is not None:
             return False
         if ticket.request is SHARED:
-            self.readers.add(ticket)
+            self.readers[ticket] = None
             return True
         if self.readers:
             return False
@@ -112,7 +112,16 @@ class KeyLock(QueuedSynchronizer):
         if self.holder is ticket:
             self.holder = None
         else:
-            self.readers.discard(ticket)
+            self.readers.pop(ticket, None)
+        self._rest()
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        super()._withdraw(ticket)
+        if not self._idle:  # one that was interrupted before it stood in line
+            self._rest()
+
+    def _rest(self) -> None:
+        """Be idle, if nobody is left."""
         if self.holder is None and self._head is None and not self.readers:
             self._idle = True
             self.map._clean_up(self)

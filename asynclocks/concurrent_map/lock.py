@@ -100,18 +100,23 @@ class LockedDict(dict[K, V]):
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Ring the bells, and clear away what can be cleared away now."""
-        while self._deferred:
-            try:
-                item = self._deferred.pop(0)
-            except IndexError:  # pragma: no cover - another thread was quicker
-                return
-            if isinstance(item, LockType):
-                item.release()
-            elif not self._clear_away(item):
-                self._deferred.append(item)
-                if not self._token:  # whoever is inside looks at `_deferred` after leaving: perhaps this very thread
-                    return
+        """Ring the bells, and clear away what can be cleared away now.
+
+        What was done is taken out afterwards: who is struck on the way (Ctrl-C) leaves it to the next, and to do it
+        twice does no harm.
+        """
+        deferred = self._deferred
+        while deferred:
+            for item in [*deferred]:
+                if isinstance(item, LockType):
+                    with suppress(RuntimeError):  # rung by another thread at the same moment
+                        item.release()
+                elif not self._clear_away(item):
+                    if not self._token:  # whoever is inside looks here after leaving: perhaps this very thread
+                        return
+                    continue
+                with suppress(ValueError):  # taken out by another thread at the same moment
+                    deferred.remove(item)
 
     @uninterrupted
     def _clear_away(self, item: TableItem) -> bool:

@@ -89,7 +89,9 @@ class ConcurrentMap(SharedDict[K, V]):
         Raises:
             KeyLockedError: somebody holds the key, or queues for it.
         """
-        return LooseEntry(self._take_now("try_entry()", key, EXCLUSIVE))
+        entry: LooseEntry[K, V] = LooseEntry(self, key)
+        entry._hold = self._take_now("try_entry()", key, EXCLUSIVE)
+        return entry._begun()
 
     def blocking_entry(self, key: K, timeout: float | None = None) -> Entry[K, V]:
         """Park this thread until it holds `key`, at most `timeout` seconds; zero or less tries once.
@@ -100,10 +102,12 @@ class ConcurrentMap(SharedDict[K, V]):
         """
         line: Any = self._line_of(key)
         left, deadline = timeout, math.inf if timeout is None else monotonic() + timeout
+        entry: LooseEntry[K, V] = LooseEntry(self, key)
         while True:
             hold = line._acquire_blocking("blocking_entry()", EXCLUSIVE, left)
             if hold.request is EXCLUSIVE:
-                return LooseEntry(hold)
+                entry._hold = hold
+                return entry._begun()
             line = hold.request
             left = None if timeout is None else deadline - monotonic()
 
@@ -124,7 +128,9 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyLockedError: somebody holds the key exclusively, or queues for it.
             KeyError: the key is absent.
         """
-        return self._ref_of(self._take_now("try_ref()", key, SHARED))
+        ref: Ref[K, V] = Ref()
+        ref._hold = self._take_now("try_ref()", key, SHARED)
+        return self._checked(ref)
 
     # Single flight.
     async def get_or_insert_with(
@@ -168,7 +174,13 @@ class ConcurrentMap(SharedDict[K, V]):
             flight = self._flight_to(key)
             ticket = flight._acquire_blocking(what, None, left)
             if ticket.request is LEAD:
-                return cast(V, self._lead_blocking(flight, ticket, init))
+                try:
+                    made = self._lead_blocking(flight, init)
+                    flight.succeed(ticket, made)
+                except BaseException as error:
+                    flight.fail(ticket, error)
+                    raise
+                return cast(V, made)
             outcome = ticket.request
             del ticket  # as in `_fly`
             if isinstance(outcome, Outcome):
@@ -227,14 +239,15 @@ class ConcurrentMap(SharedDict[K, V]):
 
     @uninterrupted
     async def _ref(self, key: K, deadline: Deadline | None) -> Ref[K, V]:
-        return self._ref_of(await self._take(key, SHARED, deadline))
+        ref: Ref[K, V] = Ref()
+        ref._hold = await self._take(key, SHARED, deadline)
+        return self._checked(ref)
 
-    def _ref_of(self, hold: Ticket) -> Ref[K, V]:
-        ref: Ref[K, V] = Ref(hold)
+    def _checked(self, ref: Ref[K, V]) -> Ref[K, V]:
         try:
             self[ref.key]
         except BaseException:  # perhaps the key's own __eq__ raises
-            give_back(hold)
+            give_back(ref._hold)
             raise
         return ref
 
@@ -251,7 +264,14 @@ class ConcurrentMap(SharedDict[K, V]):
         while True:
             ticket: Ticket = await self._flight_to(key)._acquire(deadline=deadline)
             if ticket.request is LEAD:
-                return cast(V, await self._lead(ticket.synchronizer, ticket, init))
+                flight = ticket.synchronizer
+                try:
+                    made = await self._lead(flight, init)
+                    flight.succeed(ticket, made)
+                except BaseException as error:
+                    flight.fail(ticket, error)
+                    raise
+                return cast(V, made)
             outcome = ticket.request
             del ticket  # it refers to a failure, and the failure's traceback to this frame
             if isinstance(outcome, Outcome):
@@ -260,29 +280,19 @@ class ConcurrentMap(SharedDict[K, V]):
                 finally:
                     del outcome
 
-    async def _lead(self, flight: Flight, ticket: Ticket, init: Callable[[], Any]) -> Any:
-        try:
-            value = flight.present()
-            if value is MISSING:
-                value = await made_by(init)
-                self._inside(self._put, flight.key, value)
-        except BaseException as error:
-            flight.fail(ticket, error)
-            raise
-        flight.succeed(ticket, value)
+    async def _lead(self, flight: Flight, init: Callable[[], Any]) -> Any:
+        value = flight.present()
+        if value is MISSING:
+            value = await made_by(init)
+            self._inside(self._put, flight.key, value)
         return value
 
-    def _lead_blocking(self, flight: Flight, ticket: Ticket, init: Callable[[], Any]) -> Any:
-        try:
-            value = flight.present()
-            if value is MISSING:
-                value = init()
-                refuse_awaitable(value, "blocking_get_or_insert_with()", "get_or_insert_with()")
-                self._inside(self._put, flight.key, value)
-        except BaseException as error:
-            flight.fail(ticket, error)
-            raise
-        flight.succeed(ticket, value)
+    def _lead_blocking(self, flight: Flight, init: Callable[[], Any]) -> Any:
+        value = flight.present()
+        if value is MISSING:
+            value = init()
+            refuse_awaitable(value, "blocking_get_or_insert_with()", "get_or_insert_with()")
+            self._inside(self._put, flight.key, value)
         return value
 
     def _count(self) -> ConcurrentMapStatistics:

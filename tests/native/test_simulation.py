@@ -58,7 +58,8 @@ def sound(synchronizer: Mutex[Any] | Semaphore) -> Callable[[], None]:
 
     def check() -> None:
         tickets = waiting_tickets(synchronizer)
-        assert not synchronizer._busy
+        assert synchronizer._lock.acquire(False)
+        synchronizer._lock.release()
         assert not synchronizer._deferred
         if tickets and isinstance(synchronizer, Semaphore):
             assert not synchronizer.closed
@@ -300,11 +301,11 @@ class ServesNobodyWhenTheHeadLeaves(Semaphore):
 
     __slots__ = ()
 
-    def _give(self, change: Any, argument: Any) -> bool:
-        if change == self._withdraw and argument.state is State.QUEUED:
-            self._withdraw(argument)
-            return True
-        return super()._give(change, argument)
+    def _catch_up(self) -> None:
+        if self._deferred and self._deferred[0][0] == self._withdraw and self._deferred[0][1].state is State.QUEUED:
+            _, ticket = self._deferred.pop(0)
+            self._withdraw(ticket)
+        super()._catch_up()
 
 
 def failure(scenario: Scenario, **bounds: Any) -> ScheduleError:

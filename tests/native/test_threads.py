@@ -29,7 +29,7 @@ from asynclocks import (
     SemaphoreStatistics,
     TryLockError,
 )
-from tests.native.threaded import WAIT, CrowdedLock, results, wait_until
+from tests.native.threaded import WAIT, CrowdedLock, InterruptedLock, results, wait_until
 from tests.support import on_trio
 
 
@@ -493,10 +493,10 @@ class Tokens(list[None]):
         if self.given:
             self.given.pop()()
 
-    def pop(self, index: Any = -1) -> None:
+    def __delitem__(self, index: Any) -> None:
         if self.before:
             self.before.pop()()
-        super().pop(index)
+        super().__delitem__(index)
         if self.after:
             self.after.pop()()
 
@@ -608,7 +608,8 @@ def test_an_arrival_that_loses_the_token_to_a_newcomer_is_served_by_it(
     tokens.before.append(snatch)
     waiting = threads.submit(block, primitive)
     wait_until(queued(primitive, 1))
-    primitive._put_back()  # as the newcomer does that finds somebody in line
+    tokens.append(None)  # as the newcomer does that finds somebody in line
+    primitive._hand_on()
     waiting.result(30).release()
     assert len(tokens) == 1
     assert not primitive.locked()
@@ -1224,24 +1225,6 @@ def test_a_coroutine_driven_inside_the_lock_is_refused() -> None:
     assert not mutex.locked()
 
 
-class UsingSemaphore(Semaphore):
-    """Is used by a finalizer, or signal handler, in the middle of its own work."""
-
-    __slots__ = ("used",)
-
-    used: list[Callable[[], object]]
-
-    def _admit(self, ticket: Any) -> bool:
-        if self.used:
-            self.used.pop()()
-        return super()._admit(ticket)
-
-    def _unlink(self, ticket: Any) -> None:
-        super()._unlink(ticket)
-        if self.used:
-            self.used.pop()()
-
-
 # holder: leaves its block       waiter: queued for 2, or for 1
 # hands on: one is free
 #   a permit is collected here: put off
@@ -1251,8 +1234,9 @@ class UsingSemaphore(Semaphore):
 @pytest.mark.parametrize("permits", [1, 2])
 def test_a_permit_collected_while_another_is_handed_on_serves_the_line(permits: int) -> None:
     """What was put off is done on leaving, and not in the middle."""
-    semaphore = UsingSemaphore(2)
-    semaphore.used = []
+    semaphore = Semaphore(2)
+    used: list[Callable[[], object]] = []
+    semaphore._lock = InterruptedLock(used)  # type: ignore[assignment]
 
     async def main() -> None:
         dropped = [semaphore.try_acquire()]
@@ -1260,7 +1244,7 @@ def test_a_permit_collected_while_another_is_handed_on_serves_the_line(permits: 
             waiting = asyncio.ensure_future(semaphore.acquire(permits))
             await asyncio.sleep(0)
             assert semaphore.statistics().waiting == 1
-            semaphore.used.append(dropped.clear)
+            used.append(dropped.clear)
         with await asyncio.wait_for(waiting, 10) as permit:
             assert permit.count == permits
 

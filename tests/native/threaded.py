@@ -54,12 +54,28 @@ class CrowdedLock:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.release = self._lock.release
+        self._is_owned = self._lock._is_owned  # type: ignore[attr-defined]
 
     def acquire(self, blocking: bool = True) -> bool:
         return blocking and self._lock.acquire()
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    def leave(self, primitive: Any) -> None:
+        """Nobody is inside any more, and who was looks what was put off meanwhile."""
+        primitive._lock = self._lock
+        primitive._catch_up()
 
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+
+class InterruptedLock:
+    """An internal lock in which somebody uses this thread for something else once it is taken."""
+
+    def __init__(self, then: list[Callable[[], object]]) -> None:
+        self._lock = threading.RLock()
+        self._then = then
+        self.release = self._lock.release
+        self._is_owned = self._lock._is_owned  # type: ignore[attr-defined]
+
+    def acquire(self, blocking: bool = True) -> bool:
+        taken = self._lock.acquire(blocking)
+        if taken and self._then:
+            self._then.pop()()
+        return taken
