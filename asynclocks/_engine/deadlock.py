@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeAlias
 from weakref import ref
 
 from asynclocks._engine.ticket import State, Ticket
+from asynclocks._forks import freed_in_child
 from asynclocks.backends import backend_of, in_words
 from asynclocks.backends.seam import FRAMES_HOLD_STILL, coroutines_in
 from asynclocks.exceptions import DeadlockError
@@ -35,7 +36,7 @@ POLICIES = ("raise", "warn", "off")
 Policy = Literal["raise", "warn", "off"]
 
 _policy: Policy = "raise"
-_graph = allocate_lock()
+_graph = freed_in_child(allocate_lock())
 waits: dict[Hashable, Ticket] = {}  # the ticket that each waiting task waits with, by the task's key
 
 

@@ -23,6 +23,9 @@ class PlaceTicket(Ticket):
     def unpark(self) -> bool:
         return self.sleeper is None or self.sleeper.unpark()
 
+    def is_here(self) -> bool:
+        return not isinstance(self.sleeper, Ticket) or self.sleeper.is_here()
+
     def whose(self) -> Any:
         return self.sleeper.whose() if isinstance(self.sleeper, Ticket) else None
 

@@ -43,6 +43,7 @@ from weakref import ref
 from asynclocks._engine.deadline import Deadline, over
 from asynclocks._engine.deadlock import Look, awaited_by_a_holder, check as check_deadlock, key_of, waits, waits_now
 from asynclocks._engine.ticket import State, Ticket
+from asynclocks._forks import tell_in_child
 from asynclocks.backends import blocking_parker, native, owner_here, sleeps, thread_here, thread_local, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted, weakly
 
@@ -71,6 +72,7 @@ class QueuedSynchronizer:
 
     kind: ClassVar[str]
     _followed: ClassVar[bool] = True  # for deadlocks
+    _told_of_forks: ClassVar[bool] = True  # by itself; else by whoever has it
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
@@ -79,6 +81,8 @@ class QueuedSynchronizer:
         self._head: Ticket | None = None
         self._tail: Ticket | None = None
         self._waiting = 0
+        if self._told_of_forks:
+            tell_in_child(self)
         self._struck: Ticket | None = None  # the granted, chained, whom a struck thread has still to wake
 
     # What a primitive supplies.
@@ -281,6 +285,34 @@ class QueuedSynchronizer:
             ticket.before = ticket.after = None
             if not ticket.unpark():
                 self._deferred.append((self._withdraw, ticket))
+
+    # After a fork.
+    def _after_fork(self) -> None:
+        """In the child: free the internal lock, and let those leave the line who waited in other threads.
+
+        What was held stays held: nobody knows whether who holds it has come along.
+        """
+        lock = self._lock
+        if not lock._is_owned():  # else the thread that forked is inside, and goes on
+            lock._at_fork_reinit()
+        self._give_from_finalizer(self._forget_other_threads, None)
+
+    def _forget_other_threads(self, _: None) -> None:
+        if self._struck is not None:
+            self._struck = None
+            self._end_grants()
+        gone = []
+        before, ticket = None, self._head
+        self._waiting = 0
+        while ticket is not None:  # perhaps another thread was about to append, to the chain from the head on first
+            self._waiting += 1
+            ticket.before = before
+            if not ticket.is_here():
+                gone.append(ticket)
+            before, ticket = ticket, ticket.after
+        self._tail = before
+        for ticket in gone:
+            self._withdraw(ticket)
 
     # Changes, for `_transact`.
     def _join(self, ticket: Ticket) -> bool:

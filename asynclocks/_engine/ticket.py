@@ -50,6 +50,10 @@ class Ticket:
         """`park`, at most until `end` on the clock of its loop. False: the time is over."""
         raise NotImplementedError
 
+    def is_here(self) -> bool:
+        """Has whoever waits with this ticket come along, in a child process that was just forked?"""
+        return True
+
     def gives_up(self) -> bool:
         """Is whoever parked with this being cancelled, so that the wait will end by itself?"""
         return False

@@ -21,6 +21,7 @@ from weakref import ref
 import sniffio
 
 from asynclocks._engine.ticket import Ticket
+from asynclocks._forks import freed_in_child
 from asynclocks.backends import asyncio as _asyncio
 from asynclocks.backends.awaits import is_task as _is_task_of_asyncio
 from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket, frames_of, weakly
@@ -338,7 +339,7 @@ hint: Callable[[], Any] = _native_task
 glance: Callable[[], Any] = _native_task  # `hint` for those that then say by `own` who takes something
 own: Callable[[Any], Any] = ref  # a weak reference to the running task, which owns something from now on
 task_here: Callable[[], Any] = _native_task  # `running_task` by the short way; RuntimeError as above
-_choosing = allocate_lock()
+_choosing = freed_in_child(allocate_lock())
 
 
 def _choose_hint(other: Callable[[], Any]) -> None:

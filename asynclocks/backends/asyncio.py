@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio.tasks
 import sys
+from _thread import get_ident
 from asyncio import AbstractEventLoop, Future, InvalidStateError, Task, _get_running_loop
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -59,9 +60,11 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
     alive. When a closed loop is dropped, its sleeping tasks go with it, and their blocks give back what they hold.
     """
 
-    __slots__ = ("__weakref__", "reference")
+    __slots__ = ("__weakref__", "loop", "reference", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Any = None) -> None:
+        self.loop: Callable[[], Any] = _nothing if loop is None else ref(loop)
+        self.thread = get_ident()  # asyncio's loops say so better themselves
         self.reference: ref[Parked] = ref(self)
 
 
@@ -69,7 +72,7 @@ def _parked_in(loop: Any) -> Parked:
     try:
         return loop._asynclocks_parked  # type: ignore[no-any-return]
     except AttributeError:
-        parked = loop._asynclocks_parked = Parked()
+        parked = loop._asynclocks_parked = Parked(loop)
         return parked
 
 
@@ -136,6 +139,13 @@ class AsyncioParker(Ticket):
                 self._nudge(loop)
         parked.pop(self, None)  # last: who is struck on the way (Ctrl-C) does it again
         return woken
+
+    def is_here(self) -> bool:
+        parked: Any = self._parked()
+        loop = None if parked is None else parked.loop()
+        if loop is None:
+            return False
+        return not loop.is_running() or getattr(loop, "_thread_id", parked.thread) == get_ident()
 
     def gives_up(self) -> bool:
         future = self._future()

@@ -52,6 +52,9 @@ class ThreadParker(Ticket):
     def whose(self) -> Any:
         return self._sleeper()
 
+    def is_here(self) -> bool:
+        return self._sleeper() is _here.thread
+
     def unpark(self) -> bool:
         try:  # noqa: SIM105  # quicker
             self._gate.release()

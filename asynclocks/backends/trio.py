@@ -64,6 +64,12 @@ class TrioParker(Ticket):
     def whose(self) -> Any:
         return self._sleeper()
 
+    def is_here(self) -> bool:
+        try:
+            return current_trio_token() is self._token
+        except RuntimeError:  # no trio runs in the thread that forked
+            return False
+
     def gives_up(self) -> bool:
         return hasattr(self, "_aborted")
 

@@ -58,6 +58,7 @@ class Flight(QueuedSynchronizer):
     __slots__ = ("_hold", "_leader", "_map", "_outcome", "_ready", "key", "over")
 
     kind = "flight"
+    _told_of_forks = False
 
     def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()

@@ -86,6 +86,7 @@ class KeyLock(QueuedSynchronizer):
     __slots__ = ("_idle", "flight", "holder", "key", "map", "readers")
 
     kind = "key"
+    _told_of_forks = False
 
     def __init__(self, of: KeyTable, key: Any) -> None:
         super().__init__()
@@ -125,6 +126,12 @@ class KeyLock(QueuedSynchronizer):
         if self.holder is None and self._head is None and not self.readers:
             self._idle = True
             self.map._clean_up(self)
+
+    def _after_fork(self) -> None:
+        flight: Any = self.flight
+        if flight is not None and not flight.over:
+            flight._after_fork()
+        super()._after_fork()
 
     def _owners(self, ticket: Ticket | None = None) -> Iterable[Any]:
         holder = self.holder

@@ -23,7 +23,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-from asynclocks._engine.synchronizer import Ticket
+from asynclocks._engine.synchronizer import QueuedSynchronizer, Ticket
+from asynclocks._forks import tell_in_child
 from asynclocks.backends.seam import uninterrupted
 
 K = TypeVar("K", bound=Hashable)
@@ -55,6 +56,7 @@ class LockedDict(dict[K, V]):
         self._owner: Any = _nobody  # of the last entry: a weak reference to its task
         # What let go, for whoever leaves the lock to clear away; and the bells of those who want to get in.
         self._deferred: list[TableItem | LockType] = []
+        tell_in_child(self)
 
     @uninterrupted
     def _inside(self, change: Callable[..., R], *args: Any) -> R:
@@ -76,6 +78,15 @@ class LockedDict(dict[K, V]):
             token += (_in_map := (None,))
             if self._deferred:
                 self._catch_up()
+
+    def _after_fork(self) -> None:
+        """In the child: free the lock, unless the thread that forked is inside, and the lines of the keys."""
+        if not self._is_inside():
+            self._token[:] = (None,)
+        for item in list(self._held.values()):
+            if isinstance(item, QueuedSynchronizer):
+                item._after_fork()
+        self._catch_up()
 
     def _is_inside(self) -> bool:
         """Is this thread inside the lock?"""

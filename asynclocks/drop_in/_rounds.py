@@ -6,6 +6,7 @@ from threading import RLock
 
 import attrs
 
+from asynclocks._forks import freed_in_child
 from asynclocks.event import Event
 
 
@@ -45,7 +46,7 @@ class Rounds:
         self.parties = parties
         self.broken = False
         self._broken_error = broken_error
-        self._lock = RLock()  # a signal handler may abort
+        self._lock = freed_in_child(RLock())  # a signal handler may abort
         self._filling = Round()
         self._last = Round()  # the last one that was complete or reset; perhaps not everybody has left it
 

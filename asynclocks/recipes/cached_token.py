@@ -19,6 +19,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 
+from asynclocks._forks import freed_in_child
 from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.once import OnceCell
 
@@ -74,7 +75,7 @@ class CachedToken(Generic[T]):
         self._current: _Value[T] | None = None
         self._flight: _Flight[T] | None = None
         # Held for a few assignments, never across an await or a call of the user's. Re-entrant for finalizers.
-        self._lock = RLock()
+        self._lock = freed_in_child(RLock())
 
     async def get(self) -> T:
         """The value if it is valid; else fetch it, or wait for the fetch that is under way.

@@ -7,6 +7,8 @@ from enum import Enum
 from threading import RLock
 from typing import Final, Generic, TypeVar
 
+from asynclocks._forks import freed_in_child
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ class Global(Generic[T]):
         self._building = False
         self._value: T | _Mark = NOTHING
         # Both functions are synchronous and must work where a loop runs. Re-entrant: a finalizer may come back here.
-        self._lock = RLock()
+        self._lock = freed_in_child(RLock())
 
     def initialise(self, value: T) -> T | None:
         """Put `value` in place; the previous one, None if there was none."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from asynclocks._forks import freed_in_child
 from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.recipes._stored import (
     AsyncCacheStorage,
@@ -77,7 +78,7 @@ class InMemoryCache(CacheStorage):
         self._order: OrderedDict[Hashable, int] = OrderedDict()
         self._bytes = self._hits = self._misses = self._evictions = 0
         # Keeps these together. Held for a few steps, never across an await. Re-entrant for finalizers.
-        self._lock = RLock()
+        self._lock = freed_in_child(RLock())
 
     def try_hit(self, key: Hashable) -> Validator | None:
         entry = self._entries.get(key)

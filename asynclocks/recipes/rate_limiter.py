@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from operator import index
 from threading import RLock
 
+from asynclocks._forks import freed_in_child
 from asynclocks.event import Event
 from asynclocks.exceptions import WouldBlock
 from asynclocks.mutex import Mutex
@@ -75,7 +76,7 @@ class RateLimiter:
         self._clock = clock
         self._turn: Mutex[None] = Mutex(name="turn of a RateLimiter")
         self._never = Event()  # nobody sets it: to wait for it with a timeout is to sleep, on any loop
-        self._lock = RLock()  # a signal handler may try
+        self._lock = freed_in_child(RLock())  # a signal handler may try
         # The bucket, inside the lock: how full it was when it was last looked at, and until when nobody goes.
         self._level = float(self._burst)
         self._looked_at: float | None = None

@@ -1,0 +1,220 @@
+"""A child process has only the thread that forked: the internal locks are free there, and other threads do not wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from threading import RLock
+from typing import Any
+
+import pytest
+
+from asynclocks import ConcurrentMap, Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore, _forks
+from asynclocks._engine import deadlock
+from asynclocks.recipes import InMemoryCache
+from tests.native.threaded import wait_until
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
+ALARM = 20  # s, for a child
+
+
+def in_a_child(use: Callable[[], object]) -> None:
+    """Fork, call this in the child, and see it succeed there in time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        with suppress(BaseException):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(ALARM)
+            use()
+            code = 0
+        os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@contextmanager
+def another_thread(enter: Callable[[], Any]) -> Iterator[None]:
+    """Another thread is in the middle of this context meanwhile."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with enter():
+            inside.set()
+            leave.wait(ALARM)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert inside.wait(ALARM)
+    yield
+    leave.set()
+    thread.join()
+
+
+@contextmanager
+def inside(thing: Any) -> Iterator[None]:
+    """Be in the internal lock, as a thread may be at any moment."""
+    if isinstance(thing, ConcurrentMap):
+        _in_map: Any = thing
+        del thing._token[0]
+        yield
+        thing._token += (_in_map := (None,))
+    else:
+        with thing._lock:
+            yield
+
+
+def take_once(notify: Notify) -> None:
+    notify.notify_one()
+    assert notify.statistics().stored
+
+
+def use_condvar(condvar: Condvar) -> None:
+    with Mutex(0).blocking_lock() as guard, pytest.raises(TimeoutError):
+        condvar.blocking_wait(guard, 0.001)
+
+
+USES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "mutex": (lambda: Mutex(0), lambda mutex: mutex.blocking_lock(1).release()),
+    "semaphore": (lambda: Semaphore(1), lambda semaphore: semaphore.add_permits(1)),
+    "rwlock": (lambda: RwLock(0), lambda lock: lock.blocking_write(1).release()),
+    "cell": (OnceCell, lambda cell: cell.blocking_get_or_init(lambda: 1)),
+    "notify": (Notify, take_once),
+    "condvar": (Condvar, use_condvar),
+    "map": (ConcurrentMap, lambda shared: shared.insert("a", 1)),
+    "cache": (InMemoryCache, lambda cache: cache.statistics()),
+}
+
+
+@pytest.mark.parametrize(("make", "use"), USES.values(), ids=USES)
+def test_what_another_thread_was_inside_of_is_free_in_the_child(
+    make: Callable[[], Any], use: Callable[[Any], object]
+) -> None:
+    """The child's first use does not wait for a thread that it has not."""
+    thing = make()
+    with another_thread(lambda: inside(thing)):
+        in_a_child(lambda: use(thing))
+    use(thing)  # and in the parent nothing has changed
+
+
+def test_the_process_s_own_locks_are_free_in_the_child() -> None:
+    """Deadlocks are looked for there, too."""
+
+    def look() -> None:
+        assert deadlock._graph.acquire(timeout=1)
+
+    with another_thread(lambda: deadlock._graph):
+        in_a_child(look)
+
+
+def test_what_the_forking_thread_is_inside_of_stays_so() -> None:
+    """It goes on in the child, and leaves then."""
+    mutex, lock = Mutex(0), _forks.freed_in_child(RLock())
+
+    def use() -> None:
+        assert mutex._lock._is_owned()
+        assert lock._is_owned()  # type: ignore[attr-defined]
+        mutex._lock.release()
+        mutex._catch_up()
+        mutex.blocking_lock(1).release()
+
+    with lock, mutex._lock:
+        in_a_child(use)
+
+
+def test_who_waited_in_another_thread_is_gone_from_the_child_s_line() -> None:
+    """What is given back there goes to those that are there."""
+    mutex = Mutex(0)
+    guard = mutex.try_lock()
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(mutex.blocking_lock, ALARM) for _ in range(2)]
+        wait_until(lambda: mutex.statistics().waiting == 2)
+
+        def use() -> None:
+            assert mutex.statistics().waiting == 0
+            guard.release()
+            assert not mutex.locked()
+            mutex.blocking_lock(1).release()
+
+        in_a_child(use)
+        assert mutex.statistics().waiting == 2
+        guard.release()
+        for one in waiting:
+            one.result(ALARM).release()
+
+
+def test_who_waits_in_a_loop_of_another_thread_is_gone_from_the_child_s_line() -> None:
+    """The loop does not run there. A key's line is like any other."""
+    mutex, shared = Mutex(0), ConcurrentMap({"a": 0})
+    guard, entry = mutex.try_lock(), shared.try_entry("a")
+
+    async def wait_for_both() -> None:
+        async def write() -> None:
+            async with shared.entry("a") as entry:
+                entry.value = 1
+
+        writing = asyncio.ensure_future(write())
+        async with mutex:
+            await writing
+
+    thread = threading.Thread(target=asyncio.run, args=(wait_for_both(),))
+    thread.start()
+    wait_until(lambda: mutex.statistics().waiting + shared.statistics().waiting == 2)
+
+    def use() -> None:
+        assert mutex.statistics().waiting + shared.statistics().waiting == 0
+        guard.release()
+        entry.release()
+        mutex.blocking_lock(1).release()
+        shared["a"] = 2
+
+    in_a_child(use)
+    guard.release()
+    entry.release()
+    thread.join()
+    assert shared["a"] == 1
+
+
+def test_who_waits_in_the_forking_thread_s_own_loop_still_waits_in_the_child() -> None:
+    """So does a place that nobody sleeps on."""
+    mutex, notify = Mutex(0), Notify()
+    notified = notify.notified()
+
+    async def main() -> None:
+        notified.enable()
+        async with mutex:
+            waiting = asyncio.ensure_future(mutex.acquire())
+            await asyncio.sleep(0)
+
+            def use() -> None:
+                assert mutex.statistics().waiting == 1
+                assert notify.statistics().waiting == 1
+
+            in_a_child(use)
+        await waiting
+        mutex.release()
+
+    asyncio.run(main())
+
+
+def test_what_is_held_stays_held_in_the_child() -> None:
+    """Nobody knows there whether its holder has come along."""
+    mutex = Mutex(0)
+
+    def use() -> None:
+        with pytest.raises(TimeoutError):
+            mutex.blocking_lock(0.001)
+
+    with mutex.try_lock():
+        in_a_child(use)
+    assert not mutex.locked()
