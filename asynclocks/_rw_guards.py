@@ -49,13 +49,24 @@ async def _never_called() -> None: ...
 class ReadWriteState(PlacingSynchronizer, Generic[T]):
     """Who is in an RwLock, and its value: what its guards work on."""
 
-    __slots__ = ("_max_readers", "_nothing", "_reading", "_upgradable", "_value", "_writing")
+    __slots__ = (
+        "_max_readers",
+        "_nothing",
+        "_queued_upgradables",
+        "_queued_writers",
+        "_reading",
+        "_upgradable",
+        "_value",
+        "_writing",
+    )
 
     _value: T
     _max_readers: int
     _nothing: Ticket  # what a block holds that was not entered yet
     # Who is in. Never a writer beside anybody else, one writer, one upgradable; at most `_max_readers` of
     # `_reading` and `_upgradable` together. Entered inside the lock, left also without (`RwLock._claim`).
+    _queued_writers: int  # of those in line; an upgrade counts as one
+    _queued_upgradables: int
     _reading: dict[Ticket, None]
     _upgradable: dict[Ticket, None]
     _writing: dict[Ticket, None]

@@ -8,17 +8,19 @@ readers behind it in. An upgrade stands at the head: it needs only the readers t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
-from operator import index
+from operator import attrgetter, index
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
 
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
+from asynclocks._engine.deadlock import waits
 from asynclocks._engine.guards import Acquisition, LooseGuard
 from asynclocks._engine.places import PlacingSynchronizer
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
+from asynclocks._engine.synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
     READ,
     UPGRADABLE,
@@ -49,6 +51,7 @@ G = TypeVar("G", bound=LooseGuard)
 _join = PlacingSynchronizer._join  # quicker than super()
 
 MAX_READERS = 0x1FFF_FFFF  # tokio's
+OWNER: Callable[[Ticket], Any] = attrgetter("owner")
 MOST_ASKED = 8  # readers of whom one who comes asks whether they sleep: there may be thousands
 
 
@@ -97,6 +100,7 @@ class RwLock(ReadWriteState[T]):
         super().__init__(name)
         self._value = value
         self._max_readers = max_readers
+        self._queued_writers = self._queued_upgradables = 0
         self._reading = {}
         self._upgradable = {}
         self._writing = {}
@@ -214,7 +218,24 @@ class RwLock(ReadWriteState[T]):
             ticket.state = GRANTED
             return True
         self._link_before(head, ticket)
+        self._queued_writers += 1
         return False
+
+    def _append(self, ticket: Ticket) -> None:
+        super()._append(ticket)
+        # No call from there on: it is counted if and only if it stands in line, also if a signal handler raises.
+        if ticket.request is UPGRADABLE:
+            self._queued_upgradables += 1
+        elif ticket.request is not READ:
+            self._queued_writers += 1
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        queued = ticket.state is QUEUED
+        super()._withdraw(ticket)
+        if queued and ticket.request is UPGRADABLE:
+            self._queued_upgradables -= 1
+        elif queued and ticket.request is not READ:
+            self._queued_writers -= 1
 
     def _join_or_leave(self, ticket: Ticket) -> bool:
         if type(ticket.request) is not Upgrade:
@@ -226,6 +247,16 @@ class RwLock(ReadWriteState[T]):
         return True
 
     def _admit(self, ticket: Ticket) -> bool:
+        queued = ticket.state is QUEUED
+        if not self._let_in(ticket):
+            return False
+        if queued and ticket.request is UPGRADABLE:  # as in `_append`
+            self._queued_upgradables -= 1
+        elif queued and ticket.request is not READ:
+            self._queued_writers -= 1
+        return True
+
+    def _let_in(self, ticket: Ticket) -> bool:
         mode = ticket.request
         if self._writing:
             return False
@@ -292,25 +323,29 @@ class RwLock(ReadWriteState[T]):
     def _owners(self, ticket: Ticket) -> list[Any]:
         # Holders only. Whoever stands before us waits for the same ones, and will be found among them when its
         # turn has come; following the line instead would make each arrival look at the whole of it.
-        holds = [*self._writing] or self._in_the_way(ticket)
-        return [hold.owner for hold in holds if hold.owner is not None]
+        owners = [*map(OWNER, [*self._writing] or self._in_the_way(ticket))]
+        if len(owners) > MOST_ASKED:
+            # Of so many readers some will do, and those that wait for a lock themselves, this ticket's task included.
+            with suppress(TypeError):  # one that is gone cannot be looked up
+                owners = [*owners[:MOST_ASKED], *(waits.keys() & owners)]
+        return [owner for owner in owners if owner is not None]
 
     def _in_the_way(self, ticket: Ticket) -> list[Ticket]:
         """The readers that must leave, all of them, before this ticket's turn; nobody writes now."""
         readers, upgradable = [*self._reading], [*self._upgradable]
         if type(ticket.request) is Upgrade:
             return readers
-        if self._behind_a_writer(ticket) or len(readers) + len(upgradable) == 1:
+        if self._is_behind(ticket, _writes, self._queued_writers) or len(readers) + len(upgradable) == 1:
             return readers + upgradable
         # `max_readers` are in, and any of them may leave; or a second one wants to be upgradable.
-        return upgradable if self._wants_to_be_upgradable(ticket) else []
+        return upgradable if self._is_behind(ticket, _is_upgradable, self._queued_upgradables) else []
 
-    def _behind_a_writer(self, ticket: Ticket) -> bool:
+    def _is_behind(self, ticket: Ticket, kind: Callable[[Ticket], bool], count: int) -> bool:
+        """Is it itself, or somebody before it in line, of this kind, of which there are `count` in the whole line?"""
+        if count == 0 or ticket is self._tail:
+            return count > 0
         head = self._head
-        return (head is not None and _writes(head)) or any(map(_writes, _before(ticket)))
-
-    def _wants_to_be_upgradable(self, ticket: Ticket) -> bool:
-        return any(one.request is UPGRADABLE for one in _before(ticket))
+        return (head is not None and kind(head)) or any(map(kind, _before(ticket)))
 
     # Changes, inside the internal lock.
     def _change_mode(self, what: tuple[Ticket, Mode]) -> Ticket | None:
@@ -351,13 +386,9 @@ class RwLock(ReadWriteState[T]):
             raise RuntimeError(f"an upgrade of this guard of {self} waits: cancel it first, or use what it gives")
 
     def _count(self, _: None) -> RwLockStatistics:
-        waiting = {True: 0, False: 0}
-        ticket = self._head
-        while ticket is not None:
-            waiting[ticket.request in (READ, UPGRADABLE)] += 1
-            ticket = ticket.after
+        writers = self._queued_writers
         return RwLockStatistics(
-            len(self._reading), bool(self._writing), bool(self._upgradable), waiting[True], waiting[False]
+            len(self._reading), bool(self._writing), bool(self._upgradable), self._waiting - writers, writers
         )
 
     def _describe(self) -> str:
@@ -370,6 +401,10 @@ class RwLock(ReadWriteState[T]):
 
 def _writes(ticket: Ticket) -> bool:
     return ticket.request is not READ and ticket.request is not UPGRADABLE
+
+
+def _is_upgradable(ticket: Ticket) -> bool:
+    return ticket.request is UPGRADABLE
 
 
 def _before(ticket: Ticket | None) -> Iterator[Ticket]:
