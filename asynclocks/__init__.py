@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asynclocks._compiled import compiled
+from asynclocks._detached import detached
 from asynclocks._engine.deadlock import set_deadlock_policy
 from asynclocks._engine.guards import Acquisition, Guard
 from asynclocks.barrier import Barrier, BarrierWaitResult
@@ -72,6 +73,7 @@ __all__ = [
     "WouldBlock",
     "WriteGuard",
     "compiled",
+    "detached",
     "once",
     "set_deadlock_policy",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
@@ -63,6 +63,9 @@ class ForeignBackend(LoopBackend):
 
     async def cancel_shielded_checkpoint(self) -> None:
         await self._backend.cancel_shielded_checkpoint()
+
+    async def detach(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await getattr(self._backend, "detach", super().detach)(function)
 
     def parker(self) -> Any:
         parker = self._backend.parker()

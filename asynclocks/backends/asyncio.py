@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio.tasks
 import sys
 from _thread import get_ident
-from asyncio import AbstractEventLoop, Future, InvalidStateError, Task, _get_running_loop
-from collections.abc import Callable, Hashable, Iterable
+from asyncio import AbstractEventLoop, Future, InvalidStateError, Task, _get_running_loop, create_task, sleep
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -211,6 +211,9 @@ def _nothing() -> None:
     pass
 
 
+_detached: set[Task[None]] = set()  # a loop refers to its tasks weakly only
+
+
 class AsyncioBackend(LoopBackend):
     name = "asyncio"
     checkpoints = False
@@ -233,6 +236,12 @@ class AsyncioBackend(LoopBackend):
 
     async def cancel_shielded_checkpoint(self) -> None:
         """Nothing: an acquisition that need not wait does not yield."""
+
+    async def detach(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = create_task(function())
+        _detached.add(task)
+        task.add_done_callback(_detached.discard)
+        await sleep(0)  # so it has begun
 
     def coroutine(self, task: Any) -> Any:
         return coroutine_of(task)

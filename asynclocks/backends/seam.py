@@ -10,7 +10,7 @@ parks looks at its own state again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from gc import get_referents, is_finalized
 from inspect import isawaitable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
@@ -66,6 +66,10 @@ class Backend(Protocol):
         the time in seconds on the loop's clock, for waits with a timeout. Its parkers then have ``park_until(end)``:
         as ``park``, but no longer than until `end` on that clock, and what is awaited is False if the time is over.
         Without them a wait with a timeout raises UnsupportedLoopError.
+    ``detach(function)``
+        have the coroutine function `function` run to its end though the caller is cancelled: begin it in a task of its
+        own and return, or, where there is no such task, run it here and hold cancellations back. By default it runs
+        here and ends with its caller.
 
     A lock's line refers to the parkers in it. If a loop can be closed with tasks parked in it, its parkers must
     refer to their tasks weakly: the loop keeps its sleeping tasks alive, a line never does.
@@ -170,6 +174,10 @@ class LoopBackend:
             f"the backend of {self.name!r} has no timers, so a wait there cannot have a timeout; wait without one, or "
             "give the backend now() and its parkers park_until()"
         )
+
+    async def detach(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have this run to its end though the caller is cancelled: begin it, or, where that cannot be, run it here."""
+        await function()
 
     def coroutine(self, task: Any) -> Any:
         """The task's own coroutine, None where it cannot be told."""

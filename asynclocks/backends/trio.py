@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
@@ -124,6 +124,10 @@ class TrioBackend(LoopBackend):
             enable_ki_protection(function)
         for function in interruptible_functions:
             disable_ki_protection(function)
+
+    async def detach(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with trio.CancelScope(shield=True):
+            await function()
 
     def task_name(self, task: Any) -> str:
         return str(task.name)

@@ -14,7 +14,7 @@ import anyio
 import pytest
 import sniffio
 
-from asynclocks.backends import Backend, Parker, current_backend, register_backend
+from asynclocks.backends import Backend, ForeignBackend, Parker, current_backend, register_backend, running
 from tests.conformance.line import Cancel, both_cancels
 from tests.seam.renamed import RENAMED, RenamedBackend, rename
 from tests.support import in_pyodide, loop_name, on_trio, settle, spawn
@@ -103,6 +103,34 @@ async def test_a_task_s_name_is_the_loop_s(inside: Inside) -> None:
     async with anyio.create_task_group() as tasks:
         spawn(tasks, inside(look), name="anna")
     assert names[0].endswith("anna")
+
+
+async def test_what_is_detached_runs_and_is_not_cut_short_where_the_loop_allows(inside: Inside) -> None:
+    """Begun when `detach` returns; on a backend that has no word of it, it runs there and ends with its caller."""
+    done: list[str] = []
+    released = anyio.Event()
+
+    async def work() -> None:
+        done.append("begun")
+        await released.wait()
+        done.append("ended")
+
+    backends: list[Any] = []
+
+    def begin() -> Any:
+        backends.append(running()[0])
+        return backends[0].detach(work)
+
+    async with anyio.create_task_group() as group:
+        caller = spawn(group, inside(begin))
+        await settle()
+        assert done == ["begun"]
+        caller.cancel()
+        await settle()
+        released.set()
+    await settle()
+    foreign = type(backends[0]) is ForeignBackend
+    assert done == (["begun"] if foreign else ["begun", "ended"])
 
 
 async def test_a_checkpoint_raises_in_a_cancelled_scope_where_cancellation_is_level_triggered() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_type
 
-from asynclocks import LazyLock, OnceCell, OnceCellStatistics, OnceLock, once
+from asynclocks import LazyLock, OnceCell, OnceCellStatistics, OnceLock, detached, once
 
 
 async def fetch() -> int:
@@ -92,3 +92,18 @@ async def initializers_of_every_kind_are_told_apart() -> None:
 async def fetch_item(item: str) -> int:
     """With an argument, for `partial` and lambdas."""
     return len(item)
+
+
+async def keyed(key: str, number: int = 0) -> bytes:
+    """With arguments, for `detached`."""
+    return key.encode() * number
+
+
+async def detached_functions_keep_their_types() -> None:
+    assert_type(await detached(fetch)(), int)
+    assert_type(await detached(count)(), int)
+    assert_type(await detached(keyed)("key", number=1), bytes)
+    await detached(keyed)(1)  # pyright: ignore[reportArgumentType]
+    cell: OnceCell[int] = OnceCell()
+    assert_type(await cell.get_or_init(detached(fetch)), int)
+    detached(1)  # pyright: ignore[reportCallIssue, reportArgumentType]
