@@ -11,21 +11,27 @@ the server refuses it (`CachedToken.invalidate`). What expires during its own fe
 
 from __future__ import annotations
 
+import math
+import re
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from functools import partial
-from threading import RLock
-from typing import Any, Generic, NoReturn, TypeVar
+from inspect import isawaitable, iscoroutine
+from threading import RLock, current_thread, get_ident
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import attrs
 
+from asynclocks import detached as to_its_end
 from asynclocks._forks import freed_in_child
 from asynclocks.concurrent_map import ConcurrentMap
+from asynclocks.exceptions import DeadlockError
 from asynclocks.once import OnceCell
 
-KEY = "value"  # of a flight's only entry
-
 T = TypeVar("T")
+
+WAY_OUT = "Do not ask for a token's value in its own fetch, nor wait there for a task that asks for it"
 
 
 @attrs.frozen(eq=False)
@@ -40,6 +46,8 @@ class _Value(Generic[T]):
 class _Flight(Generic[T]):
     outcome: ConcurrentMap[str, _Value[T]] = attrs.field(factory=ConcurrentMap, repr=False)
     overruled: bool = False  # by set()
+    thread: int | None = None  # that fetches, if no task does
+    short_lived: bool = False  # what it brought is valid, and yet not for as long as the buffer
 
 
 class CachedToken(Generic[T]):
@@ -47,6 +55,10 @@ class CachedToken(Generic[T]):
 
     `fetch` returns ``(value, expires_at)``; `expires_at` is seconds since the epoch on `clock`, or None for never.
     Valid while it has no expiry or ``expires_at - clock() > buffer`` (seconds).
+
+    ``detached=True``: a fetch that has begun runs once and to its end, though the caller that began it leaves, and
+    its value is kept. For servers that rotate refresh tokens: they count the old one as spent when the request comes,
+    and revoke all if it comes again. What that means on each loop is told at `asynclocks.detached`.
 
     The value is in no repr, log or message of ours. What `fetch` raises reaches the callers as it is.
 
@@ -64,16 +76,21 @@ class CachedToken(Generic[T]):
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[tuple[T, float | None]]],
+        fetch: Callable[[], Awaitable[tuple[T, float | None]]] | Callable[[], tuple[T, float | None]],
         *,
         buffer: float = 30.0,
         clock: Callable[[], float] = time.time,
+        detached: bool = False,
     ) -> None:
         self._fetch = fetch
         self._buffer = buffer
         self._clock = clock
         self._current: _Value[T] | None = None
         self._flight: _Flight[T] | None = None
+        # Of a flight's only entry: what a message of the map's says it is about.
+        self._key = f"CachedToken at {id(self):#x}"
+        self._run = to_its_end(self._fly) if detached else self._fly
+        self._warned = False
         # Held for a few assignments, never across an await or a call of the user's. Re-entrant for finalizers.
         self._lock = freed_in_child(RLock())
 
@@ -92,6 +109,34 @@ class CachedToken(Generic[T]):
             if expires_at is None or expires_at - self._clock() > self._buffer:
                 return await current.cell.get_or_init(_never)  # for trio's checkpoint
         return await self._get_fetched()
+
+    def blocking_get(self, timeout: float | None = None) -> T:
+        """`get` for plain threads, and a `fetch` that is a plain function.
+
+        At most `timeout` seconds are spent waiting for another's fetch (zero or less tries once); they do not bound
+        one's own.
+
+        Raises:
+            TimeoutError: another's fetch took longer.
+            TypeError: `fetch` returned an awaitable, which nobody can await here.
+            DeadlockError: `fetch` asks for the very value it is to fetch.
+            RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
+        """
+        current = self._valid_now()
+        if current is not None:
+            return current.cell.get()
+        flight = self._board()
+        if flight.thread == get_ident():
+            name = f"thread {current_thread().name!r}"
+            raise DeadlockError((f"{name} waits for the fetch of {self._key} held by {name}",), WAY_OUT)
+        value: _Value[T] | None
+        try:
+            value = flight.outcome.blocking_get_or_insert_with(self._key, partial(self._fly_blocking, flight), timeout)
+        except Exception:
+            value = self._spared(flight)
+            if value is None:
+                raise
+        return self._answer(flight, value)
 
     def peek(self, buffer: float | None = None) -> T | None:
         """The value if it is valid, by `buffer` in place of the token's own. Never waits, never fetches."""
@@ -132,15 +177,35 @@ class CachedToken(Generic[T]):
         flight = self._board()
         value: _Value[T] | None
         try:
-            value = await flight.outcome.get_or_insert_with(KEY, partial(self._fly, flight))
+            value = await flight.outcome.get_or_insert_with(self._key, partial(self._run, flight))
+        except DeadlockError as error:
+            raise self._named(error) from None
         except Exception:
-            value = self._valid_now() if flight.overruled else None
+            value = self._spared(flight)
             if value is None:
                 raise
-        else:
-            if flight.overruled:
-                value = self._valid_now() or value
+        return self._answer(flight, value)
+
+    def _spared(self, flight: _Flight[T]) -> _Value[T] | None:
+        """What answers the callers of a fetch that failed: what was set meanwhile."""
+        return self._valid_now() if flight.overruled else None
+
+    def _answer(self, flight: _Flight[T], fetched: _Value[T]) -> T:
+        value = (self._valid_now() if flight.overruled else None) or fetched
+        if flight.short_lived and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self!r}: what fetch returns lives for less than the buffer of {self._buffer} seconds, so each get() "
+                "fetches anew; give a smaller buffer",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         return value.cell.get()
+
+    def _named(self, error: DeadlockError) -> DeadlockError:
+        """The same, about this token and not about the map in it."""
+        inner = rf"the init of key '{self._key}' of \S+ at \w+"
+        return DeadlockError(tuple(re.sub(inner, f"the fetch of {self._key}", link) for link in error.cycle), WAY_OUT)
 
     def _board(self) -> _Flight[T]:
         with self._lock:
@@ -155,26 +220,58 @@ class CachedToken(Generic[T]):
         There may be a valid value by now: set() came and then the first one who fetched was cancelled, or another
         thread's fetch landed between our look and our boarding.
         """
-        kept: _Value[T] | None = None
         try:
             value = self._valid_now()
             if value is None:
-                value = _arrived(await self._fetch())
-                kept = value if self._valid(value, self._buffer) else None
+                value = _arrived(await self._fetched())
         except Exception:
             self._land(flight, None)
             raise
-        self._land(flight, kept)
-        return value
+        return self._land(flight, value)
 
-    def _land(self, flight: _Flight[T], kept: _Value[T] | None) -> None:
+    def _fly_blocking(self, flight: _Flight[T]) -> _Value[T]:
+        """`_fly` in a plain thread, which has no cancellations."""
+        try:
+            value = self._valid_now()
+            if value is None:
+                flight.thread = get_ident()
+                value = _arrived(self._fetched_blocking())
+        except BaseException:
+            self._land(flight, None)
+            raise
+        return self._land(flight, value)
+
+    async def _fetched(self) -> Any:
+        fetched: Any = self._fetch()
+        return await fetched if isawaitable(fetched) else fetched
+
+    def _fetched_blocking(self) -> Any:
+        fetched: Any = self._fetch()
+        if isawaitable(fetched):
+            if iscoroutine(fetched):
+                fetched.close()  # or it would warn that nobody awaited it
+            raise TypeError(
+                f"blocking_get() of {self!r}: fetch returned {type(fetched).__name__}, an awaitable, and a plain "
+                "thread cannot await; give a plain function, or use get() in a task"
+            )
+        return fetched
+
+    @overload
+    def _land(self, flight: _Flight[T], value: None) -> None: ...
+    @overload
+    def _land(self, flight: _Flight[T], value: _Value[T]) -> _Value[T]: ...
+    def _land(self, flight: _Flight[T], value: _Value[T] | None) -> _Value[T] | None:
+        """The fetch is over: keep what it brought, if that is valid and nobody took the flight off the token."""
+        left = 0.0 if value is None else self._left(value)
+        keep, flight.short_lived = left > self._buffer or left == math.inf, 0 < left < self._buffer
         old = self._current  # the last reference goes outside the lock
         with self._lock:
             if self._flight is flight:
                 self._flight = None
-                if kept is not None:
-                    old, self._current = self._current, kept
+                if keep:
+                    old, self._current = self._current, value
         del old
+        return value
 
     def _replace(self, value: _Value[T] | None, overrule: bool) -> None:
         with self._lock:
@@ -189,7 +286,11 @@ class CachedToken(Generic[T]):
         return current if current is not None and self._valid(current, self._buffer) else None
 
     def _valid(self, value: _Value[T], buffer: float) -> bool:
-        return value.expires_at is None or value.expires_at - self._clock() > buffer
+        return value.expires_at is None or self._left(value) > buffer
+
+    def _left(self, value: _Value[T]) -> float:
+        """How long it will last, in seconds."""
+        return math.inf if value.expires_at is None else value.expires_at - self._clock()
 
     def __repr__(self) -> str:
         current = self._current

@@ -43,8 +43,8 @@ class Server:
             raise self.failure
         return mine, None if self.lifetime is None else self.now + self.lifetime
 
-    def token(self, buffer: float = 30.0) -> CachedToken[str]:
-        return CachedToken(self.fetch, buffer=buffer, clock=self.clock)
+    def token(self, buffer: float = 30.0, *, detached: bool = False) -> CachedToken[str]:
+        return CachedToken(self.fetch, buffer=buffer, clock=self.clock, detached=detached)
 
 
 async def parked(group: TaskGroup, token: CachedToken[str]) -> Running[str]:
@@ -178,6 +178,54 @@ async def test_cancelled_fetcher_hands_the_fetch_on(cancel: Callable[[Any], None
     assert server.requests == 2
 
 
+@pytest.mark.parametrize("cancel", [native_cancel, lambda running: running.cancel()])
+async def test_detached_fetch_runs_once_though_its_caller_leaves(cancel: Callable[[Any], None]) -> None:
+    """A server that rotates refresh tokens would revoke all of them at a second fetch."""
+    server = Server()
+    token = server.token(detached=True)
+    async with anyio.create_task_group() as group:
+        first, second = await parked(group, token), await parked(group, token)
+        cancel(first)
+        await settle()
+        third = await parked(group, token)
+        server.ready.set()
+    assert (second.result, third.result) == ("t1", "t1")
+    assert server.requests == 1
+    assert token.peek() == "t1"
+
+
+async def test_detached_fetch_that_nobody_waits_for_any_more_is_kept() -> None:
+    server = Server()
+    token = server.token(detached=True)
+    async with anyio.create_task_group() as group:
+        caller = await parked(group, token)
+        caller.cancel()
+        await settle()
+        server.ready.set()
+    await settle()
+    assert token.peek() == "t1"
+    assert repr(token) == f"<CachedToken expires at {NOW + 3600}>"
+
+
+async def test_detached_fetch_that_fails_fails_those_who_came_after_its_caller() -> None:
+    server = Server()
+    server.failure = OSError("revoked")
+    token = server.token(detached=True)
+    async with anyio.create_task_group() as group:
+        first, second = await parked(group, token), await parked(group, token)
+        first.cancel()
+        await settle()
+        server.ready.set()
+    assert first.exception in {None, server.failure}  # on trio it could not leave before
+    assert second.exception is server.failure
+    assert server.requests == 1
+
+
+async def test_plain_fetch_is_awaited_by_nobody() -> None:
+    token = CachedToken(lambda: ("plain", None))
+    assert await token.get() == "plain"
+
+
 async def test_caller_gone_before_the_fetch_ends_leaves_it_to_the_rest() -> None:
     server = Server()
     token = server.token()
@@ -199,13 +247,25 @@ async def test_server_that_never_answers_leaves_nothing_locked() -> None:
     assert await token.get() == "t2"
 
 
-async def test_fetch_that_asks_for_its_own_value_is_told() -> None:
+@pytest.mark.parametrize("detached", [False, True])
+async def test_fetch_that_asks_for_its_own_value_is_told_of_the_token(detached: bool) -> None:
     async def fetch() -> tuple[str, None]:
         return await token.get(), None
 
-    token: CachedToken[str] = CachedToken(fetch)
-    with pytest.raises(DeadlockError):
+    token: CachedToken[str] = CachedToken(fetch, detached=detached)
+    with pytest.raises(DeadlockError, match=r"waits for the fetch of CachedToken at 0x[0-9a-f]+ held by") as caught:
         await token.get()
+    assert "ConcurrentMap" not in str(caught.value)
+
+
+async def test_lifetime_shorter_than_the_buffer_is_warned_of_once() -> None:
+    """Each get() fetches then."""
+    server = Server(lifetime=20)
+    server.ready.set()
+    token = server.token()
+    with pytest.warns(RuntimeWarning, match="lives for less than the buffer of 30.0 seconds") as caught:
+        assert [await token.get() for _ in range(3)] == ["t1", "t2", "t3"]
+    assert len(caught) == 1
 
 
 # set, clear and invalidate around a fetch
