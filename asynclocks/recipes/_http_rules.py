@@ -1,46 +1,16 @@
-"""The rules of HTTP caching, as functions of methods, URIs and headers (RFC 9110 and RFC 9111; § cites 9111).
+"""What may be stored of a response, and what a 304 makes of it (RFC 9110 and RFC 9111; § cites 9111).
 
-A private cache (§ 1) that asks the server before every use, as octocrab does. So what is stale needs no arithmetic
-(§ 4.2), `no-cache` and `max-age` ask for nothing more (§ 5.2), an unsafe method has nothing to invalidate (§ 4.4), and
-what a HEAD says of a stored GET (§ 4.3.5) will be asked anyway. `docs/http_cache.md` has all clauses in a table.
+Of a private cache (§ 1). `docs/http_cache.md` has all clauses in a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from hashlib import sha256
-from urllib.parse import urlsplit
 
+from asynclocks.recipes import _http_freshness as freshness
+from asynclocks.recipes._http_fields import Fields, Headers, directives, only, tokens
+from asynclocks.recipes._http_keys import CONDITIONS, varies_beyond_key, vary_of
 from asynclocks.recipes._stored import Header, Validator
-
-Headers = Sequence[Header]
-Fields = dict[str, list[str]]  # the values of each header, by its name in lower case
-Key = tuple[str, str, str]
-
-# RFC 9110 § 13.1: who brings a condition of their own wants to see the 304 (or 412) themselves.
-CONDITIONS = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"})
-
-# Request headers that select no representation, so that they do not divide the cache. A response that says it varies
-# on one of them is not stored (§ 4.1). Every other header is part of the key, which is stricter than Vary asks for.
-UNSELECTIVE = CONDITIONS | {
-    "cache-control",
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "pragma",
-    "priority",
-    "range",
-    "referer",
-    "te",
-    "traceparent",
-    "tracestate",
-    "transfer-encoding",
-    "user-agent",
-    "x-request-id",
-}
 
 # § 3.1: they concern this connection, or a proxy on its way.
 OF_THE_CONNECTION = frozenset(
@@ -65,54 +35,10 @@ UNSTORED = OF_THE_CONNECTION | {"age", "set-cookie"}
 # § 3.2: they say how the stored body is to be read; a 304 has no say in that.
 OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-range", "content-type"})
 
-
-def fields(headers: Iterable[Header]) -> Fields:
-    """The headers, to look things up in."""
-    found: Fields = {}
-    for name, value in headers:
-        found.setdefault(name.lower(), []).append(value.strip())
-    return found
-
-
-def key_of(method: str, uri: str, headers: Fields) -> Key | None:
-    """The key of what this request may be answered with. None: the cache stays out of it.
-
-    Only GET and HEAD (RFC 9110 § 9.3) without content, of absolute http URIs, and not if the caller says `no-store`
-    (§ 5.2.1.5).
-    """
-    if method not in {"GET", "HEAD"} or "no-store" in directives(headers) or _has_content(headers):
-        return None
-    absolute = normalised(uri)
-    return None if absolute is None else (method, absolute, _selection(headers))
-
-
-@lru_cache(512)
-def normalised(uri: str) -> str | None:
-    """One spelling for one URI (RFC 9110 § 4.2.3), without fragment and password. None: not absolute http."""
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if not host or parts.scheme not in {"http", "https"}:
-        return None
-    at = f"[{host}]" if ":" in host else host
-    if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
-        at = f"{at}:{port}"
-    query = "?" if "?" in uri.partition("#")[0] else ""  # an empty one, too, makes another URI
-    return f"{parts.scheme}://{at}{parts.path or '/'}{query}{parts.query}"
-
-
-def _selection(headers: Fields) -> str:
-    """What selects the representation, Authorization and all, as a hash."""
-    # No name holds a colon, no value a line feed: two selections are never one text.
-    selecting = [f"{name}:{value}" for name in sorted(headers) if name not in UNSELECTIVE for value in headers[name]]
-    return sha256("\n".join(selecting).encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _has_content(headers: Fields) -> bool:
-    # RFC 9110 § 9.3.1: content of a GET has no meaning that a key could cover.
-    return "transfer-encoding" in headers or headers.get("content-length", ["0"]) != ["0"]
+# The statuses whose caching rules are known here (§ 5.2.2.3): all of RFC 9110's that are final and whole.
+UNDERSTOOD = frozenset(
+    {200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506)}
+)
 
 
 def has_condition(headers: Fields) -> bool:
@@ -128,32 +54,54 @@ def condition(validator: Validator) -> Header:
     return ("If-Modified-Since", validator.last_modified)
 
 
-def storable(status: int, headers: Fields) -> Validator | None:
-    """The validator by which this response may be stored and asked for again; None: it is not to be stored.
+def storable(status: int, headers: Fields, ignored: frozenset[str] = frozenset()) -> Validator | None:
+    """The validator to store this response with, if every use is to be validated; None: it is not to be stored.
 
     Only 200: a 304 stands for nothing else (RFC 9110 § 15.4.5). Not with `no-store` (§ 5.2.2.5), nor when it varies
     on anything that is not in the key (§ 4.1), nor when its length is in doubt (RFC 9110 § 8.6). `private`
     (§ 5.2.2.7) and Authorization (§ 3.5) bind shared caches; the key keeps the callers apart.
     """
-    if status != 200 or "no-store" in directives(headers) or _varies_beyond_key(headers):
+    if status != 200 or "no-store" in directives(headers) or varies_beyond_key(headers, ignored):
         return None
-    in_doubt = "content-length" in headers and _only(headers, "content-length") is None
-    return None if in_doubt or "content-range" in headers else validator_of(headers)
+    return None if _length_in_doubt(headers) or "content-range" in headers else validator_of(headers)
+
+
+def storable_fresh(status: int, headers: Fields, asked: float, received: float) -> Validator | None:
+    """`storable` where freshness is used: any final status (§ 3), if it is fresh for a time or can be validated.
+
+    `asked` and `received` are when the request went and the response came, on the client's clock.
+    """
+    if status < 200 or status in {206, 304} or _length_in_doubt(headers) or "*" in tokens(headers, "vary"):
+        return None
+    said = directives(headers)
+    if "must-understand" in said:  # § 5.2.2.3: then no-store is for those who do not understand the status
+        if status not in UNDERSTOOD:
+            return None
+    elif "no-store" in said:
+        return None
+    lifetime = freshness.lifetime(status, headers, received)
+    found = validator_of(headers)
+    etag, modified = (None, None) if found is None else (found.etag, found.last_modified)
+    can_be_validated = found is not None and (status in freshness.HEURISTIC or freshness.is_explicit(headers))
+    if lifetime <= 0 and not can_be_validated:
+        return None
+    age = freshness.initial_age(headers, asked, received)
+    return Validator(etag, modified, received, age, lifetime, vary_of(headers))
+
+
+def _length_in_doubt(headers: Fields) -> bool:
+    return "content-length" in headers and only(headers, "content-length") is None
 
 
 def validator_of(headers: Fields) -> Validator | None:
     """The one ETag, and the Last-Modified if it is a date. None if there is neither."""
-    etag = _only(headers, "etag")
-    date = _only(headers, "last-modified")
+    etag = only(headers, "etag")
+    if etag == "*":  # as a condition it would mean any response at all (RFC 9110 § 13.1.2)
+        etag = None
+    date = only(headers, "last-modified")
     if date is not None and not _is_date(date):
         date = None
     return None if etag is None and date is None else Validator(etag, date)
-
-
-def _only(headers: Fields, wanted: str) -> str | None:
-    """The value of a header that has one, if repeated the same; None if it is absent, empty or in doubt."""
-    values = headers.get(wanted)
-    return values[0] or None if values and values.count(values[0]) == len(values) else None
 
 
 def _is_date(text: str) -> bool:
@@ -164,9 +112,19 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _varies_beyond_key(headers: Fields) -> bool:
-    varies = tokens(headers, "vary")
-    return bool(varies) and ("*" in varies or not UNSELECTIVE.isdisjoint(varies))
+def can_ask(stored: Validator) -> bool:
+    """Is there anything to ask the server with?"""
+    return stored.etag is not None or stored.last_modified is not None
+
+
+def plain(stored: Validator) -> Validator:
+    """What the server is asked with, without what is known of freshness."""
+    return Validator(stored.etag, stored.last_modified)
+
+
+def is_of(stored: Validator, told: Fields) -> bool:
+    """Are these the headers of what this validator is of, as far as ETag and Last-Modified tell?"""
+    return can_ask(stored) and validator_of(told) == plain(stored)
 
 
 def to_store(headers: Headers, told: Fields) -> tuple[Header, ...]:
@@ -219,14 +177,3 @@ def declared_length(headers: Fields) -> int | None:
     if not said:
         return None
     return int(said[0]) if said[0].isascii() and said[0].isdigit() and len(said[0]) < 20 else -1
-
-
-def tokens(headers: Fields, wanted: str) -> list[str]:
-    """The members of a list header, in lower case."""
-    values = headers.get(wanted)
-    return [] if values is None else [token for token in map(str.strip, ",".join(values).lower().split(",")) if token]
-
-
-def directives(headers: Fields) -> set[str]:
-    """The names of the Cache-Control directives (§ 5.2)."""
-    return {token.partition("=")[0].strip() for token in tokens(headers, "cache-control")}

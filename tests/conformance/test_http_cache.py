@@ -4,81 +4,25 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from asynclocks.recipes import CacheWriter, InMemoryCache, StoredResponse, Validator, _http_rules as rules
-from asynclocks.recipes._http_exchange import Head, Passed, Revalidated, exchange
+from asynclocks.recipes import (
+    CacheWriter,
+    InMemoryCache,
+    StoredResponse,
+    Validator,
+    _http_keys as keys,
+    _http_rules as rules,
+)
+from asynclocks.recipes._http_caching import Caching
+from asynclocks.recipes._http_exchange import Passed
+from tests.conformance.origin import URI, Headers, Reply, Server, fetch, store
 from tests.support import settle, spawn
-
-URI = "https://api.example/users/octocat"
-Headers = Iterable[tuple[str, str]]
-
-
-class Reply:
-    def __init__(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
-        self.status, self.headers, self.body = status, tuple(headers), body
-        self.discarded = self.read = False
-
-
-class Server:
-    """A resource with an ETag, or whatever `answer` says. Also the client of an exchange."""
-
-    def __init__(self, body: bytes = b"octocat", **headers: str) -> None:
-        self.body = body
-        self.headers = {
-            "ETag": '"v1"',
-            "Content-Length": str(len(body)),
-            **{k.replace("_", "-"): v for k, v in headers.items()},
-        }
-        self.on_304: dict[str, str] = {}
-        self.asked: list[tuple[str, str] | None] = []
-        self.replies: list[Reply] = []
-        self.sound = True
-        self.answer: Callable[[tuple[str, str] | None], Reply] = self.answer_by_etag
-
-    def answer_by_etag(self, condition: tuple[str, str] | None) -> Reply:
-        expected = {
-            ("If-None-Match", self.headers.get("ETag")),
-            ("If-Modified-Since", self.headers.get("Last-Modified")),
-        }
-        if condition in expected:
-            return Reply(304, self.on_304.items())
-        return Reply(200, self.headers.items(), self.body)
-
-    async def send(self, condition: tuple[str, str] | None) -> Reply:
-        self.asked.append(condition)
-        self.replies.append(self.answer(condition))
-        return self.replies[-1]
-
-    def head(self, response: Reply) -> Head:
-        return Head(response.status, response.headers, rules.fields(response.headers), self.sound)
-
-    async def discard(self, response: Reply) -> None:
-        response.discarded = True
-
-    abandon = discard
-
-
-async def fetch(server: Server, storage: Any, *, method: str = "GET", uri: str = URI, **headers: str) -> StoredResponse:
-    sent = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    outcome = await exchange(server, storage, method, uri, sent)
-    if isinstance(outcome, Revalidated):
-        assert outcome.response.discarded
-        return outcome.answer
-    assert isinstance(outcome, Passed)
-    reply = outcome.response
-    reply.read = True
-    body = b"" if method == "HEAD" else reply.body
-    if outcome.recording is not None:
-        for byte in body:
-            await outcome.recording.write(bytes([byte]))
-        await outcome.recording.finish()
-    return StoredResponse(reply.status, reply.headers, body)
 
 
 def entries(storage: InMemoryCache) -> int:
@@ -123,7 +67,7 @@ async def test_two_clients_of_one_storage_share_it() -> None:
 
 async def test_writer_dropped_unfinished_stores_nothing() -> None:
     server, storage = Server(), InMemoryCache()
-    outcome = await exchange(server, storage, "GET", URI, ())
+    outcome = await Caching(storage).exchange(server, "GET", URI, ())
     assert isinstance(outcome, Passed)
     assert outcome.recording is not None
     await outcome.recording.write(b"octo")
@@ -142,7 +86,7 @@ async def test_interrupted_replacement_leaves_the_old_response() -> None:
     server, storage = Server(), InMemoryCache()
     await fetch(server, storage)
     server.headers["ETag"] = '"v2"'
-    await exchange(server, storage, "GET", URI, ())  # nobody reads it
+    await Caching(storage).exchange(server, "GET", URI, ())  # nobody reads it
     server.headers["ETag"] = '"v1"'
     assert (await fetch(server, storage)).body == b"octocat"
     assert server.asked[-1] == ("If-None-Match", '"v1"')
@@ -178,12 +122,12 @@ async def test_another_header_never_gets_somebody_elses_answer(header: str) -> N
 
 
 def test_authorization_is_in_the_key_as_a_hash_only() -> None:
-    key = rules.key_of("GET", "https://me:password@api.example/", {"authorization": ["Bearer secret"]})
+    key = keys.key_of("GET", "https://me:password@api.example/", {"authorization": ["Bearer secret"]})
     assert key is not None
     assert key[:2] == ("GET", "https://api.example/")
     assert "secret" not in repr(key)
     assert "password" not in repr(key)
-    assert key != rules.key_of("GET", "https://api.example/", {"authorization": ["Bearer other"]})
+    assert key != keys.key_of("GET", "https://api.example/", {"authorization": ["Bearer other"]})
 
 
 @pytest.mark.parametrize(
@@ -231,12 +175,75 @@ async def test_header_that_selects_no_answer_does_not_divide_the_cache(name: str
     assert entries(storage) == 0
 
 
+TRACING = ["sentry-trace", "baggage", "x-datadog-trace-id", "x-b3-traceid", "b3", "x-amzn-trace-id", "uber-trace-id"]
+TRACING += ["x-cloud-trace-context", "newrelic", "elastic-apm-traceparent", "x-correlation-id", "amz-sdk-request"]
+
+
+@pytest.mark.parametrize("name", TRACING)
+async def test_tracing_does_not_divide_the_cache(name: str) -> None:
+    server, storage = Server(), InMemoryCache()
+    for number in range(3):
+        await fetch(server, storage, **{name: f"{number}"})
+    assert (entries(storage), storage.statistics().hits) == (1, 2)
+
+
+async def test_headers_to_be_ignored_do_not_divide_the_cache_unless_the_server_says_that_they_do() -> None:
+    server, storage = Server(), InMemoryCache()
+    caching = Caching(storage, ignore_headers=["X-Mine"])
+    for number in range(2):
+        await fetch(server, caching, **{"x-mine": f"{number}"})
+    assert entries(storage) == 1
+    server.headers |= {"Vary": "X-Mine", "ETag": '"v2"'}
+    storage.clear()
+    await fetch(server, caching)
+    assert entries(storage) == 0
+
+
+def test_one_name_in_place_of_several_is_refused() -> None:
+    with pytest.raises(TypeError, match="put it in a list"):
+        Caching(InMemoryCache(), ignore_headers="X-Mine")
+
+
+@pytest.mark.parametrize(
+    ("cookies", "kept"),
+    [
+        (["AWSALB=1", "AWSALB=2", ""], 1),
+        (["a=1; AWSALB=1; AWSALBCORS=1", "a=1; AWSALB=2; __cf_bm=3", "BIGipServerpool=7; a=1"], 1),
+        (["session=1; AWSALB=1", "session=2; AWSALB=1"], 2),
+    ],
+)
+async def test_balancers_cookies_do_not_divide_the_cache_and_sessions_do(cookies: list[str], kept: int) -> None:
+    server, storage = Server(), InMemoryCache()
+    for cookie in cookies:
+        await fetch(server, storage, **({"Cookie": cookie} if cookie else {}))
+    assert entries(storage) == kept
+
+
+async def test_digest_divides_by_who_asks_not_by_the_proof() -> None:
+    server, storage = Server(), InMemoryCache()
+    for user in ("me", "me", "you"):
+        for number in range(2):
+            proof = f'Digest realm="a", username="{user}", nonce="{number}", response="{number}"'
+            await fetch(server, storage, Authorization=proof)
+    assert entries(storage) == 2
+
+
+async def test_namespaces_keep_apart_what_has_one_uri() -> None:
+    """As two servers behind two sockets have."""
+    storage = InMemoryCache()
+    for name, body in (("one", b"from one"), ("two", b"from two"), ("", b"from neither")):
+        caching = Caching(storage, namespace=name)
+        for _ in range(2):
+            assert (await fetch(Server(body), caching)).body == body
+    assert (entries(storage), storage.statistics().hits) == (3, 3)
+
+
 @pytest.mark.parametrize(
     "other", ["http://api.example:8080/a", "https://api.example/a", "http://[::1]/a", "http://1/a"]
 )
 def test_other_ports_schemes_and_hosts_are_other_keys(other: str) -> None:
-    assert rules.key_of("GET", other, {}) != rules.key_of("GET", "http://api.example/a", {})
-    assert rules.normalised(other) == other
+    assert keys.key_of("GET", other, {}) != keys.key_of("GET", "http://api.example/a", {})
+    assert keys.normalised(other) == other
 
 
 @pytest.mark.parametrize(
@@ -248,12 +255,12 @@ def test_other_ports_schemes_and_hosts_are_other_keys(other: str) -> None:
     ],
 )
 def test_spellings_of_one_uri_are_one_key(one: str, other: str) -> None:
-    assert rules.key_of("GET", one, {}) == rules.key_of("GET", other, {}) is not None
+    assert keys.key_of("GET", one, {}) == keys.key_of("GET", other, {}) is not None
 
 
 def test_empty_query_is_a_query() -> None:
-    assert rules.normalised("http://a/?#top") == "http://a/?"
-    assert rules.normalised("http://a/#?") == "http://a/"
+    assert keys.normalised("http://a/?#top") == "http://a/?"
+    assert keys.normalised("http://a/#?") == "http://a/"
 
 
 @pytest.mark.parametrize(
@@ -284,6 +291,7 @@ async def test_what_is_no_absolute_uri_is_not_cached(uri: str) -> None:
         {"Vary": "Accept, User-Agent"},
         {"Content_Range": "bytes 0-6/7"},
         {"ETag": ""},
+        {"ETag": "*"},
     ],
 )
 async def test_what_must_not_be_stored_is_not(headers: dict[str, str]) -> None:
@@ -378,7 +386,7 @@ async def test_header_of_the_connection_is_neither_stored_nor_taken_from_a_304(n
     await fetch(server, storage)
     answer = await fetch(server, storage)
     assert {key.lower() for key, _ in answer.headers} == {"etag", "content-length"}
-    key = rules.key_of("GET", URI, {})
+    key = keys.key_of("GET", URI, {})
     stored = storage.load(key)
     assert stored is not None
     assert {key.lower() for key, _ in stored.headers} == {"etag", "content-length"}
@@ -405,7 +413,7 @@ async def test_304_that_brings_a_date_has_it_stored_beside_the_etag() -> None:
     server.on_304 = {"ETag": '"v1"', "Last-Modified": date}
     for _ in range(2):
         await fetch(server, storage)
-    assert storage.try_hit(rules.key_of("GET", URI, {})) == Validator('"v1"', date)
+    assert storage.try_hit(keys.key_of("GET", URI, {})) == Validator('"v1"', date)
 
 
 async def test_cookie_is_not_set_again_from_the_cache() -> None:
@@ -445,7 +453,7 @@ async def test_304_that_names_another_etag_is_not_believed() -> None:
 async def test_304_about_what_was_replaced_meanwhile_is_not_believed() -> None:
     server, storage = Server(), InMemoryCache()
     await fetch(server, storage)
-    key = rules.key_of("GET", URI, {})
+    key = keys.key_of("GET", URI, {})
     assert key is not None
 
     def answer(condition: tuple[str, str] | None) -> Reply:
@@ -549,18 +557,74 @@ class Broken(InMemoryCache):
 
 @pytest.mark.parametrize(("fails", "requests"), [("try_hit", 0), ("load", 2), ("writer", 1)])
 async def test_storage_that_fails_is_heard_of_and_holds_no_connection(fails: str, requests: int) -> None:
-    server, storage = Server(), Broken(fails)
+    server, caching = Server(), Caching(Broken(fails), on_storage_error="raise")
     with pytest.raises(OSError, match="disk full"):
         for _ in range(2):
-            await fetch(server, storage)
+            await fetch(server, caching)
     assert len(server.asked) == requests
     assert all(reply.discarded or reply.read for reply in server.replies)
+
+
+@pytest.mark.parametrize(
+    ("fails", "entries_", "hits"), [("try_hit", 1, 0), ("load", 1, 0), ("writer", 0, 0), ("note", 1, 0)]
+)
+async def test_storage_that_fails_is_a_miss_and_warned_of_once(fails: str, entries_: int, hits: int) -> None:
+    server, storage = Server(), Broken(fails)
+    caching = Caching(storage)
+    with pytest.warns(RuntimeWarning, match="storage failed .OSError: disk full") as caught:
+        bodies = [(await fetch(server, caching)).body for _ in range(3)]
+    assert (bodies, len(caught)) == ([b"octocat"] * 3, 1)
+    assert (entries(storage), storage.statistics().hits) == (entries_, hits)
+
+
+async def test_warning_that_is_an_error_lets_go_of_the_response() -> None:
+    server = Server()
+    with pytest.raises(RuntimeWarning, match="storage failed"):
+        await fetch(server, Broken("writer"))
+    assert server.replies[-1].discarded
+
+
+@pytest.mark.parametrize("fails", ["write", "finish"])
+async def test_writer_that_fails_stores_nothing(fails: str) -> None:
+    class Half(InMemoryCache):
+        def writer(self, *args: Any) -> CacheWriter:
+            writer = super().writer(*args)
+            setattr(writer, fails, Broken(fails).fail)
+            return writer
+
+    server, storage = Server(), Half()
+    caching = Caching(storage)
+    with pytest.warns(RuntimeWarning, match="storage failed"):
+        assert (await fetch(server, caching)).body == b"octocat"
+    assert entries(storage) == 0
+
+
+async def test_304_that_cannot_be_stored_still_answers() -> None:
+    server, storage = Server(), InMemoryCache()
+    caching = Caching(storage)
+    await fetch(server, caching)
+    server.on_304 = {"ETag": 'W/"v1"'}
+    storage.writer = Broken("writer").fail  # type: ignore[method-assign]
+    with pytest.warns(RuntimeWarning, match="storage failed"):
+        assert (await fetch(server, caching)).body == b"octocat"
+
+
+def test_unknown_way_to_fail_is_refused() -> None:
+    with pytest.raises(ValueError, match="on_storage_error is 'ignore'; it must be 'miss' or 'raise'"):
+        Caching(InMemoryCache(), on_storage_error="ignore")  # type: ignore[arg-type]
+
+
+async def test_storage_need_not_count() -> None:
+    server, storage = Server(), AsyncStorage()
+    for _ in range(2):
+        assert (await fetch(server, storage)).body == b"octocat"
+    assert storage.inner.statistics().hits == 0
 
 
 async def test_body_with_a_part_that_could_not_be_written_is_not_stored() -> None:
     server, storage = Server(), InMemoryCache()
     del server.headers["Content-Length"]
-    outcome = await exchange(server, storage, "GET", URI, ())
+    outcome = await Caching(storage, on_storage_error="raise").exchange(server, "GET", URI, ())
     assert isinstance(outcome, Passed)
     assert outcome.recording is not None
     writer: Any = outcome.recording._writer
@@ -608,103 +672,3 @@ async def test_storage_of_coroutines_is_accepted() -> None:
     server, storage = Server(), AsyncStorage()
     assert [(await fetch(server, storage)).body for _ in range(2)] == [b"octocat"] * 2
     assert server.asked == [None, ("If-None-Match", '"v1"')]
-
-
-# the storage in memory
-def store(storage: InMemoryCache, key: Hashable, body: bytes, etag: str = '"e"') -> None:
-    writer = storage.writer(key, Validator(etag, None), 200, [("ETag", etag)])
-    writer.write(body)
-    writer.finish()
-
-
-SIZE = len("ETag") + len('"e"') + 10  # of an entry with a body of ten bytes
-
-
-def test_least_recently_used_leaves_first() -> None:
-    storage = InMemoryCache(3 * SIZE)
-    for key in "abc":
-        store(storage, key, b"0123456789")
-    storage.load("a")
-    storage.try_hit("b")
-    store(storage, "d", b"0123456789")
-    assert [storage.load(key) is not None for key in "abcd"] == [True, True, False, True]
-    statistics = storage.statistics()
-    assert (statistics.evictions, statistics.entries, statistics.bytes) == (1, 3, 3 * SIZE)
-
-
-def test_bytes_stay_within_bounds_whatever_comes() -> None:
-    storage = InMemoryCache(1000)
-    for number in range(500):
-        store(storage, number, b"x" * number)
-        assert storage.statistics().bytes <= 1000
-
-
-def test_entry_that_leaves_while_it_is_looked_at_is_still_answered() -> None:
-    """As another thread may evict it between the look and the note of its use."""
-    storage = InMemoryCache()
-    store(storage, "a", b"body")
-    entries: Any = storage._entries
-
-    class Leaving:
-        def get(self, key: Hashable) -> object:
-            found = entries.get(key)
-            storage._entries = entries
-            storage.clear()
-            return found
-
-    storage._entries = Leaving()  # type: ignore[assignment]
-    assert storage.load("a") == StoredResponse(200, (("ETag", '"e"'),), b"body")
-    assert storage.load("a") is None
-    assert storage.statistics().bytes == 0
-
-
-def test_replacing_an_entry_counts_it_once() -> None:
-    storage = InMemoryCache()
-    store(storage, "a", b"x" * 100)
-    store(storage, "a", b"0123456789")
-    assert (storage.statistics().entries, storage.statistics().bytes) == (1, SIZE)
-
-
-def test_what_is_too_large_is_not_stored_nor_collected() -> None:
-    storage = InMemoryCache(100)
-    store(storage, "a", b"old")
-    writer: Any = storage.writer("a", Validator('"f"', None), 200, ())
-    for _ in range(5):
-        writer.write(b"x" * 30)
-    assert sum(map(len, writer._chunks)) <= 100
-    writer.finish()
-    assert storage.load("a") is None  # the older one is out of date
-    assert storage.statistics().bytes == 0
-
-
-def test_finishing_twice_commits_the_same_once_more() -> None:
-    storage = InMemoryCache()
-    writer = storage.writer("a", Validator('"e"', None), 200, ())
-    writer.write(b"body")
-    for _ in range(2):
-        writer.finish()
-        assert storage.load("a") == StoredResponse(200, (), b"body")
-
-
-def test_statistics_count_hits_and_misses() -> None:
-    storage = InMemoryCache()
-    storage.try_hit("a")
-    store(storage, "a", b"")
-    storage.try_hit("a")
-    storage.clear()
-    storage.try_hit("a")
-    statistics = storage.statistics()
-    assert (statistics.hits, statistics.misses, statistics.entries, statistics.bytes) == (1, 2, 0, 0)
-
-
-def test_negative_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_bytes is -1"):
-        InMemoryCache(-1)
-
-
-def test_secrets_are_in_no_repr() -> None:
-    stored = StoredResponse(200, (("X-Token", "secret"),), b"secret")
-    assert repr(stored) == "StoredResponse(status=200)"
-    storage = InMemoryCache()
-    store(storage, "a", b"secret")
-    assert repr(storage).startswith("<InMemoryCache 1 entries")

@@ -123,6 +123,32 @@ async def test_caller_cancelled_in_the_body_stores_nothing() -> None:
     assert storage.statistics().entries == 0
 
 
+async def test_identical_requests_share_one_body_though_the_first_leaves() -> None:
+    storage, body = InMemoryCache(), Body()
+    server = body.server()
+    client = CachingFetch(storage=storage, fetcher=server, coalesce=True)
+    async with anyio.create_task_group() as group:
+        callers = [spawn(group, client.request, URL) for _ in range(3)]
+        await settle()
+        body.controller.enqueue(to_js(b"octo"))
+        await settle()
+        callers[0].cancel()
+        await settle()
+        body.controller.enqueue(to_js(b"cat"))
+        body.controller.close()
+    assert [caller.result.body for caller in callers[1:]] == [b"octocat"] * 2
+    assert len(server.conditions) == 1
+    assert storage.statistics().entries == 1
+
+
+async def test_fresh_answer_comes_unasked() -> None:
+    server = Server(lambda: response(Cache_Control="max-age=60"))
+    client = CachingFetch(fetcher=server, freshness=True)
+    answers = [await client.request(URL) for _ in range(2)]
+    assert [(answer.body, answer.cache_status) for answer in answers] == [(b"octocat", None), (b"octocat", "fresh")]
+    assert len(server.conditions) == 1
+
+
 async def test_answer_without_a_body_is_empty() -> None:
     client = CachingFetch(fetcher=Server(lambda: response(None, 204)))
     assert (await client.request(URL)).body == b""

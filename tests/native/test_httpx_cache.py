@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socketserver
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asynclocks.recipes import InMemoryCache
@@ -41,6 +43,16 @@ class Script(socketserver.StreamRequestHandler):
         else:
             headers = b'ETag: "v1"\r\nX-RateLimit: 10\r\nX-Name: caf\xe9\r\nContent-Length: 7\r\n'
             self.say(b"200 OK", headers, b"octocat")
+
+    def lasting(self, condition: str | None) -> None:
+        if condition == '"v1"':
+            self.say(b"304 Not Modified", b'ETag: "v1"\r\n')
+        else:
+            headers = b'ETag: "v1"\r\nCache-Control: max-age=60\r\nContent-Length: 7\r\n'
+            self.say(b"200 OK", headers, b"octocat")
+
+    def empty(self, condition: str | None) -> None:
+        self.say(b"204 No Content", b'ETag: "v1"\r\nCache-Control: max-age=60\r\n')
 
     def truncated(self, _: str | None) -> None:
         self.say(b"200 OK", b'ETag: "v1"\r\nContent-Length: 100\r\n', b"octocat")
@@ -147,12 +159,29 @@ async def test_storage_that_fails_gives_its_connection_back(server: Server, monk
 
     storage = InMemoryCache()
     one_connection = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
-    async with client_of(storage, one_connection) as client:
+    transport = CachingTransport(one_connection, storage=storage, on_storage_error="raise")
+    async with httpx.AsyncClient(transport=transport) as client:
         for _ in range(2):  # the second would wait for the connection
             with monkeypatch.context() as failing, pytest.raises(OSError, match="disk full"):
                 failing.setattr(storage, "writer", fail)
                 await client.get(server.url("user"))
         assert (await client.get(server.url("user"))).content == b"octocat"
+
+
+async def test_fresh_response_answers_unasked(server: Server) -> None:
+    now = time.time()
+    transport = CachingTransport(freshness=True, clock=lambda: now)
+    async with httpx.AsyncClient(transport=transport) as client:
+        responses = [await client.get(server.url("lasting")) for _ in range(2)]
+        assert server.seen == [None]
+        now += 60
+        responses.append(await client.get(server.url("lasting")))
+        responses.append(await client.get(server.url("user"), headers={"Cache-Control": "only-if-cached"}))
+    assert [r.content for r in responses[:3]] == [b"octocat"] * 3
+    assert [r.extensions.get("cache_status") for r in responses] == [None, "fresh", "confirmed", None]
+    assert [r.extensions.get("from_cache", False) for r in responses] == [False, True, True, False]
+    assert (responses[1].reason_phrase, responses[1].headers["age"]) == ("OK", "0")
+    assert (responses[3].status_code, responses[3].content) == (504, b"")
 
 
 async def test_304_for_nothing_stored_passes_through(server: Server) -> None:
@@ -180,7 +209,115 @@ async def test_callers_timeout_works_and_nothing_stays_locked(server: Server) ->
     assert entries(storage) == 1
 
 
+async def test_answer_without_content_need_not_say_where_it_ends(server: Server) -> None:
+    async with httpx.AsyncClient(transport=CachingTransport(freshness=True)) as client:
+        for _ in range(2):
+            response = await client.get(server.url("empty"))
+            assert (response.status_code, response.content) == (204, b"")
+    assert server.seen == [None]
+
+
+# transports below that do more than send
+class Reading(httpx.AsyncBaseTransport):
+    """Reads what comes before it hands it on, as one that logs does; `close` as well, if it is told to."""
+
+    def __init__(self, below: httpx.AsyncBaseTransport, how: str) -> None:
+        self.below = below
+        self.how = how
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.below.handle_async_request(request)
+        if "lost" in self.how:
+            async for _ in response.aiter_raw():
+                pass
+        elif "read" in self.how:
+            await response.aread()
+        if "closed" in self.how:
+            await response.aclose()
+        return response
+
+
+@pytest.mark.parametrize("how", ["read", "read and closed"])
+async def test_response_that_was_read_below_is_stored_and_answered(server: Server, how: str) -> None:
+    storage = InMemoryCache()
+    async with client_of(storage, Reading(httpx.AsyncHTTPTransport(), how)) as client:
+        responses = [await client.get(server.url("user"), timeout=5) for _ in range(3)]
+    assert [r.content for r in responses] == [b"octocat"] * 3
+    assert [r.extensions.get("from_cache", False) for r in responses] == [False, True, True]
+
+
+@pytest.mark.parametrize("how", ["closed", "lost"])
+async def test_response_whose_body_is_lost_passes_through(server: Server, how: str) -> None:
+    storage = InMemoryCache()
+    transport = CachingTransport(Reading(httpx.AsyncHTTPTransport(), how), storage=storage)
+    async with transport:
+        response = await transport.handle_async_request(httpx.Request("GET", server.url("user")))
+        assert response.status_code == 200
+        assert entries(storage) == 0
+
+
+async def test_response_that_was_decoded_below_passes_through() -> None:
+    """What it was encoded as is gone."""
+    import gzip
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        headers = {"ETag": '"v1"', "Content-Encoding": "gzip"}
+        return httpx.Response(200, headers=headers, content=gzip.compress(b"octocat"))
+
+    storage = InMemoryCache()
+    async with client_of(storage, httpx.MockTransport(answer)) as client:
+        assert (await client.get("http://a/")).content == b"octocat"
+    assert entries(storage) == 0
+
+
+@pytest.mark.parametrize("freshness", [False, True])
+async def test_cache_over_a_cache_answers_as_one(server: Server, freshness: bool) -> None:
+    inner = CachingTransport(freshness=freshness)
+    outer = CachingTransport(inner, freshness=freshness)
+    async with httpx.AsyncClient(transport=outer) as client:
+        responses = [await client.get(server.url("lasting")) for _ in range(3)]
+    assert [r.content for r in responses] == [b"octocat"] * 3
+    assert len(server.seen) == (1 if freshness else 3)
+
+
+async def test_storage_that_fails_is_a_miss_and_one_warning(server: Server) -> None:
+    storage = InMemoryCache()
+    storage.writer = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    async with client_of(storage) as client:
+        with pytest.warns(RuntimeWarning, match="the HTTP cache's storage failed .ZeroDivisionError") as caught:
+            assert [(await client.get(server.url("user"))).content for _ in range(2)] == [b"octocat"] * 2
+    assert len(caught) == 1
+
+
 # streaming, by a mock
+async def test_large_stored_body_comes_in_pieces_between_which_others_run() -> None:
+    """So that decoding it holds up nobody."""
+    body = bytes(range(256)) * 1024
+    storage = InMemoryCache()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Cache-Control": "max-age=60"}, stream=httpx.ByteStream(body))
+
+    transport = CachingTransport(httpx.MockTransport(answer), storage=storage, freshness=True)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with httpx.AsyncClient(transport=transport) as client, anyio.create_task_group() as group:
+        await client.get("http://a/")
+        group.start_soon(other)
+        async with client.stream("GET", "http://a/") as response:
+            before = turns
+            pieces = [piece async for piece in response.aiter_raw()]
+        assert (b"".join(pieces), max(map(len, pieces))) == (body, 64 * 1024)
+        assert turns - before >= len(pieces) - 2
+        group.cancel_scope.cancel()
+
+
 class Chunks(httpx.AsyncByteStream):
     def __init__(self) -> None:
         self.released = anyio.Event()

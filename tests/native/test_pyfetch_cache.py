@@ -6,10 +6,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import anyio
 import pytest
 
 from asynclocks.recipes import InMemoryCache
 from asynclocks.recipes.pyfetch import CachingFetch
+from tests.support import spawn
 
 URL = "http://127.0.0.1/user"
 
@@ -92,8 +94,87 @@ async def test_storage_that_fails_has_the_answer_aborted(fetch: Fetch, monkeypat
     storage = InMemoryCache()
     monkeypatch.setattr(storage, "writer", fail)
     with pytest.raises(OSError, match="disk full"):
-        await CachingFetch(storage=storage).request(URL)
+        await CachingFetch(storage=storage, on_storage_error="raise").request(URL)
     assert fetch.plain.aborted
+
+
+class Part:
+    """What JavaScript's reader of a stream gives."""
+
+    def __init__(self, content: bytes) -> None:
+        self.done = not content
+        self.value = self
+        self.content = content
+
+    def to_bytes(self) -> bytes:
+        return self.content
+
+
+class Stream:
+    """A body as JavaScript has it."""
+
+    def __init__(self, *contents: bytes) -> None:
+        self.parts = [Part(content) for content in (*contents, b"")]
+        self.js_response = self.body = self
+
+    def getReader(self) -> Stream:  # noqa: N802 - its name there
+        return self
+
+    async def read(self) -> Part:
+        return self.parts.pop(0)
+
+
+@pytest.fixture
+def streamed(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> Fetch:
+    """The same, with a body that is read in parts."""
+    ffi: Any = ModuleType("pyodide.ffi")
+    ffi.JsException = OSError
+    monkeypatch.setitem(sys.modules, "pyodide.ffi", ffi)
+    fetch.plain.js_response = Stream(b"octo", b"cat")  # type: ignore[attr-defined]
+    return fetch
+
+
+async def test_identical_requests_share_one(streamed: Fetch) -> None:
+    client = CachingFetch(coalesce=True)
+    async with anyio.create_task_group() as group:
+        callers = [spawn(group, client.request, URL) for _ in range(3)]
+    assert [caller.result.body for caller in callers] == [b"octocat"] * 3
+    assert len(streamed.calls) == 1
+    assert (await client.request(URL)).from_cache
+
+
+async def test_streams_share_one(streamed: Fetch) -> None:
+    client = CachingFetch(coalesce=True)
+    async with client.stream(URL) as one, client.stream(URL) as other:
+        assert (one.status, other.from_cache) == (200, False)
+        assert [[part async for part in answer.body] for answer in (one, other)] == [[b"octo", b"cat"]] * 2
+    assert len(streamed.calls) == 1
+
+
+async def test_fresh_answer_comes_unasked(fetch: Fetch) -> None:
+    now = 1000.0
+    fetch.plain.headers["cache-control"] = "max-age=60"
+    client = CachingFetch(freshness=True, clock=lambda: now)
+    answers = [await client.request(URL) for _ in range(2)]
+    assert [(answer.body, answer.from_cache) for answer in answers] == [(b"octocat", False), (b"octocat", True)]
+    assert len(fetch.calls) == 1
+    now += 60
+    answers.append(await client.request(URL))
+    answers.append(await client.request(URL + "s", headers={"Cache-Control": "only-if-cached"}))
+    assert [answer.cache_status for answer in answers] == [None, "fresh", "confirmed", None]
+    assert (answers[3].status, answers[3].from_cache) == (504, False)
+    assert len(fetch.calls) == 2
+
+
+@pytest.mark.loops("asyncio", "uvloop")
+async def test_large_stored_body_is_streamed_in_pieces(fetch: Fetch) -> None:
+    fetch.plain.body = b"x" * 100_000
+    fetch.plain.headers["content-length"] = "100000"
+    client = CachingFetch()
+    await client.request(URL)
+    async with client.stream(URL) as answer:
+        pieces = [len(piece) async for piece in answer.body]
+    assert pieces == [64 * 1024, 100_000 - 64 * 1024]
 
 
 async def test_post_with_a_body_passes_by(fetch: Fetch) -> None:

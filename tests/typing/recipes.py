@@ -32,6 +32,10 @@ async def fetch_with_expiry() -> tuple[bytes, float]:
     return b"token", 1.0
 
 
+def fetch_plain() -> tuple[str, None]:
+    return "token", None
+
+
 async def fetch_bare() -> str:
     return "token"
 
@@ -48,6 +52,9 @@ async def tokens() -> None:
     token.set(b"token")  # pyright: ignore[reportArgumentType]
     token.set("token", "tomorrow")  # pyright: ignore[reportArgumentType]
     assert_type(CachedToken(fetch_with_expiry, buffer=0, clock=lambda: 1.0), CachedToken[bytes])
+    assert_type(CachedToken(fetch_plain, detached=True), CachedToken[str])
+    assert_type(CachedToken(fetch_plain).blocking_get(), str)
+    assert_type(CachedToken(fetch_plain).blocking_get(1.0), str)
     CachedToken(fetch_bare)  # pyright: ignore[reportArgumentType]
 
 
@@ -102,6 +109,10 @@ def storages() -> None:
         CachingTransport(storage=storage)
         CachingFetch(storage=storage)
     CachingTransport(httpx.AsyncHTTPTransport(), storage=None)
+    CachingTransport(freshness=True, ignore_headers=["X-Mine"], namespace="one", coalesce=True, clock=lambda: 1.0)
+    CachingTransport(on_storage_error="raise")
+    CachingTransport(on_storage_error="ignore")  # pyright: ignore[reportArgumentType]
+    assert_type(InMemoryCache().varies("key"), list[str])
     CachingTransport(storage={})  # pyright: ignore[reportArgumentType]
     CachingTransport(InMemoryCache())  # pyright: ignore[reportArgumentType]
 
