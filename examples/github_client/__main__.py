@@ -1,6 +1,6 @@
 """Start the server, fetch all that it has with many tasks at once, and show what that cost.
 
-python -m examples.github_client [--loop asyncio|trio|pyodide]
+python -m examples.github_client [--loop asyncio|trio|pyodide] [--freshness]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="github_client", description=__doc__, allow_abbrev=False)
     parser.add_argument("--loop", choices=LOOPS, default="asyncio", help="default: asyncio; pyodide: on Node")
     parser.add_argument("--tasks", type=int, default=50, metavar="N", help="at once; default: 50")
+    parser.add_argument("--freshness", action="store_true", help="do not ask again while an answer is fresh")
     parser.add_argument("--port", type=int, default=0, help="the server's; default: a free one")
     parser.add_argument("--seed", type=Path, metavar="FILE", help="what the server has, as JSON")
     options = parser.parse_args(argv)
@@ -88,7 +89,7 @@ def fetch(job: Job, private_key: str) -> int:
 
     async def main() -> int:
         run_all = on_trio if job.loop == "trio" else on_asyncio
-        async with HttpxSend() as send:
+        async with HttpxSend(freshness=job.freshness) as send:
             return await run(job, send, signer(private_key), run_all)
 
     if job.loop == "trio":
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> int | str:
         serving += ["--seed", str(options.seed.absolute())]
     try:
         with server(public_key, *serving) as base:
-            return fetch(Job(base, options.loop, options.tasks), private_key)
+            return fetch(Job(base, options.loop, options.tasks, freshness=options.freshness), private_key)
     except ChildProcessError as error:
         return f"github_client: {error}"
 

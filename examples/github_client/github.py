@@ -27,6 +27,7 @@ class Reply:
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     from_cache: bool = False
+    unasked: bool = False  # from the cache, and the server was not even asked
 
 
 class Send(Protocol):
@@ -54,17 +55,23 @@ class Counts:
 
     asked: int = 0
     from_cache: int = 0
+    unasked: int = 0  # of those from the cache
 
     @property
     def spent(self) -> int:
         """Of the rate limit: what the server confirmed by a 304 is free."""
         return self.asked - self.from_cache
 
+    @property
+    def confirmed(self) -> int:
+        """By a 304."""
+        return self.from_cache - self.unasked
+
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.asked + other.asked, self.from_cache + other.from_cache)
+        return Counts(self.asked + other.asked, self.from_cache + other.from_cache, self.unasked + other.unasked)
 
     def __sub__(self, other: Counts) -> Counts:
-        return Counts(self.asked - other.asked, self.from_cache - other.from_cache)
+        return Counts(self.asked - other.asked, self.from_cache - other.from_cache, self.unasked - other.unasked)
 
 
 @attrs.frozen
@@ -138,7 +145,7 @@ class GitHub:
 
     def _note(self, kind: str, reply: Reply) -> None:
         self.counts.setdefault(kind, Counts())
-        self.counts.alter(kind, lambda counts: counts + Counts(1, int(reply.from_cache)))
+        self.counts.alter(kind, lambda counts: counts + Counts(1, reply.from_cache, reply.unasked))
         limit = _rate_limit(reply.headers)
         if limit is not None:
             self._limits.setdefault("core", limit)

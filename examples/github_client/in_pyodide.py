@@ -18,15 +18,15 @@ from examples.github_client.workload import KEY_VARIABLE, Job, run
 class PyfetchSend:
     """Sends by pyfetch."""
 
-    def __init__(self, timeout: float = 10) -> None:
-        self._client = CachingFetch()
+    def __init__(self, timeout: float = 10, *, freshness: bool = False) -> None:
+        self._client = CachingFetch(freshness=freshness)
         self._timeout = timeout
 
     async def __call__(self, method: str, url: str, headers: dict[str, str]) -> Reply:
         async with asyncio.timeout(self._timeout):
             answer = await self._client.request(url, method=method, headers=headers)
         found = {name.lower(): value for name, value in answer.headers}
-        return Reply(answer.status, found, answer.body, answer.from_cache)
+        return Reply(answer.status, found, answer.body, answer.from_cache, answer.cache_status == "fresh")
 
 
 def signer(private_key: str) -> Signer:
@@ -65,4 +65,6 @@ async def main(argv: list[str]) -> int:
     """Run the job that the arguments describe, as JSON."""
     from js import process  # type: ignore[import-not-found, unused-ignore] # exists on Node only
 
-    return await run(Job(**json.loads(argv[0])), PyfetchSend(), signer(getattr(process.env, KEY_VARIABLE)), on_asyncio)
+    job = Job(**json.loads(argv[0]))
+    sign = signer(getattr(process.env, KEY_VARIABLE))
+    return await run(job, PyfetchSend(freshness=job.freshness), sign, on_asyncio)

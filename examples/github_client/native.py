@@ -15,8 +15,8 @@ from examples.github_client.github import Json, Reply, Signer
 class HttpxSend:
     """Sends through one httpx client, which belongs to one loop."""
 
-    def __init__(self, timeout: float = 10) -> None:
-        self._client = httpx.AsyncClient(transport=CachingTransport(), timeout=timeout)
+    def __init__(self, timeout: float = 10, *, freshness: bool = False) -> None:
+        self._client = httpx.AsyncClient(transport=CachingTransport(freshness=freshness), timeout=timeout)
 
     async def __call__(self, method: str, url: str, headers: dict[str, str]) -> Reply:
         try:
@@ -26,7 +26,8 @@ class HttpxSend:
         except httpx.HTTPError as error:
             raise OSError(f"{method} {url}: {error}") from error
         from_cache = bool(response.extensions.get("from_cache"))
-        return Reply(response.status_code, dict(response.headers), response.content, from_cache)
+        unasked = response.extensions.get("cache_status") == "fresh"
+        return Reply(response.status_code, dict(response.headers), response.content, from_cache, unasked)
 
     async def __aenter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ class Job:
     base: str
     loop: str
     tasks: int
+    freshness: bool = False  # may the cache answer unasked?
     app_id: int = 7
     installation: int = 42
 
@@ -66,7 +67,7 @@ async def _run(job: Job, send: Send, sign: Signer, run_all: RunAll) -> int:
 
     print(f"{job.tasks} tasks on {job.loop}, at {job.base}\n")
     show(table, {"as nobody": nobody.rate_limit, "as an app": app.rate_limit})
-    seen = json.loads((await send("GET", f"{job.base}/_tally", {})).body)
+    seen = {"not modified": 0, **json.loads((await send("GET", f"{job.base}/_tally", {})).body)}
     return complain(table, seen, [nobody.rate_limit, app.rate_limit], same=found[0] == found[1])
 
 
@@ -121,10 +122,12 @@ def total(table: Table) -> Counts:
 def complain(table: Table, seen: dict[str, int], limits: list[RateLimit | None], *, same: bool) -> int:
     """Say where the server's figures, or the two answers, differ from ours; the exit code."""
     counted = total(table)
+    print(f"the cache saved {counted.from_cache} answers: {counted.confirmed} were confirmed by a 304, ", end="")
+    print(f"{counted.unasked} were fresh and cost no request at all")
     used = sum(limit.used for limit in limits if limit is not None)
     print(f"the server saw {seen['requests']} requests, answered {seen['not modified']} by 304, ", end="")
     print(f"gave out {seen['tokens']} token{'' if seen['tokens'] == 1 else 's'}, counted {used} against the limits")
-    expected = {"requests": counted.asked, "not modified": counted.from_cache, "tokens": 1}
+    expected = {"requests": counted.asked - counted.unasked, "not modified": counted.confirmed, "tokens": 1}
     if seen == expected and used == counted.spent and same:
         return 0
     print(f"but it should have been {expected}, {counted.spent} counted, and the same answer twice", file=sys.stderr)

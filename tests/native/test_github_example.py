@@ -69,6 +69,17 @@ def test_printed_numbers_are_the_seeds(loop: str) -> None:
     assert seen in done.stdout
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "trio", pytest.param("pyodide", marks=pytest.mark.slow)])
+def test_what_is_fresh_costs_no_request(loop: str) -> None:
+    done = run("--loop", loop, "--freshness")
+    assert done.returncode == 0, done.stderr
+    expected = expected_table()
+    assert " ".join(expected[-1]) in " ".join(done.stdout.split())
+    *_, cached, spent = expected[-1]
+    assert f"saved {cached} answers: 0 were confirmed by a 304, {cached} were fresh" in done.stdout
+    assert f"the server saw {spent} requests, answered 0 by 304" in done.stdout
+
+
 def test_one_task_does_what_fifty_do() -> None:
     done = run("--tasks", "1")
     assert done.returncode == 0, done.stderr
