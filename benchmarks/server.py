@@ -25,10 +25,15 @@ numbers = count()
 
 
 async def answer(request: Request) -> Response:
-    """`plain`: nothing to cache. `changing`: another ETag each time. `lasting`: one ETag, and 304 to who has it."""
+    """`plain`: nothing to cache. `changing`: another ETag each time. `lasting`: one ETag, and 304 to who has it.
+
+    `fresh`: good for a day.
+    """
     kind = request.path_params["kind"]
     if kind == "plain":
         return Response(BODY)
+    if kind == "fresh":
+        return Response(BODY, headers={"Cache-Control": "max-age=86400"})
     etag = '"lasting"' if kind == "lasting" else f'"{next(numbers)}"'
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"ETag": etag})

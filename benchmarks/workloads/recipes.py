@@ -17,7 +17,7 @@ from benchmarks.harness import Case, Workload, first_against_rest, own_copy
 
 Around = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 REQUESTS = 20  # in a sample: turns are short, so that a busy machine is busy for both
-KINDS = {"plain": "not stored", "changing": "stored", "lasting": "confirmed by 304"}
+KINDS = {"plain": "not stored", "changing": "stored", "lasting": "confirmed by 304", "fresh": "fresh, so unasked"}
 
 
 async def warm(expires_at: float | None, rounds: int) -> float:
@@ -55,8 +55,9 @@ def workloads() -> list[Workload]:
     }
     found = [Workload("CachedToken: get, valid", tokens, first_against_rest(tokens, asyncio_Lock=3.0))]
     for kind, what in KINDS.items():
+        around = partial(CachingTransport, freshness=kind == "fresh")
         clients = {
-            "asynclocks.CachingTransport": Case(partial(own_copy(requests), CachingTransport, kind), rounds=REQUESTS),
+            "asynclocks.CachingTransport": Case(partial(own_copy(requests), around, kind), rounds=REQUESTS),
             "httpx": Case(partial(own_copy(requests), alone, kind), rounds=REQUESTS),
         }
         name = f"HTTP cache: a request, {what}"
