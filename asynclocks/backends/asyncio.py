@@ -64,7 +64,7 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
 
     def __init__(self, loop: Any = None) -> None:
         self.loop: Callable[[], Any] = _nothing if loop is None else ref(loop)
-        self.thread = get_ident()  # asyncio's loops say so better themselves
+        self.thread: int = get_ident()  # asyncio's loops say so better themselves
         self.reference: ref[Parked] = ref(self)
 
 
