@@ -23,7 +23,7 @@ from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard
 HOOKS = (
     *("_acquire", "_acquire_now", "_admit", "_append", "_catch_up", "_followed", "_give"),
     *("_give_back", "_guard", "_hand_on", "_hand_over", "_holder_sleeps", "_join", "_leave"),
-    *("_lock_loose", "_note", "_owners", "_refuse_now", "_release"),
+    *("_lock_loose", "_note", "_owners", "_pass_on", "_refuse_now", "_release"),
     *("_retract", "_serve", "_stand_in_line", "_take_elsewhere", "_take_now", "_transact"),
     *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
 )

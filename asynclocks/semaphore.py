@@ -607,7 +607,7 @@ class Semaphore(QueuedSynchronizer):
                         following.before = ticket.after = None
                     lock.release()
                     if not ticket.unpark():  # its loop is closed
-                        self._deferred.append((self._withdraw, ticket))
+                        self._pass_on([ticket])
                     if self._deferred:
                         self._catch_up()
                     return

@@ -109,7 +109,7 @@ class FreeMutex(QueuedSynchronizer):
                         following.before = ticket.after = None
                     lock.release()
                     if not ticket.unpark():
-                        self._deferred.append((self._withdraw, ticket))
+                        self._pass_on([ticket])
                     if self._deferred:
                         self._catch_up()
                     return True

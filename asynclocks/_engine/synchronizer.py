@@ -265,10 +265,7 @@ class QueuedSynchronizer:
         return first
 
     def _wake(self, ticket: Ticket | None) -> None:
-        """Unpark the granted, chained by `_serve`; `_catch_up` must follow. To do so twice does no harm.
-
-        What was granted to those that can never resume goes on by `_catch_up`: their loops are closed.
-        """
+        """Unpark the granted, chained by `_serve`; `_catch_up` must follow. To do so twice does no harm."""
         if ticket is None:
             return
         tickets = [ticket]
@@ -284,7 +281,11 @@ class QueuedSynchronizer:
         for ticket in tickets:
             ticket.before = ticket.after = None
             if not ticket.unpark():
-                self._deferred.append((self._withdraw, ticket))
+                self._pass_on([ticket])
+
+    def _pass_on(self, dead: list[Ticket]) -> None:
+        """Let what was granted to these go on, by `_catch_up`: their loops are closed."""
+        self._deferred += [(self._withdraw, ticket) for ticket in dead]
 
     # After a fork.
     def _after_fork(self) -> None:
