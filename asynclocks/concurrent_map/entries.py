@@ -369,8 +369,12 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         return f"<{self._what} of {self._of()}>" if self._staged is UNUSED else super().__repr__()
 
     def __del__(self) -> None:
-        if getattr(self, "_staged", GONE) is UNUSED:  # Ctrl-C may come before `entry()` is through
+        staged = getattr(self, "_staged", GONE)  # Ctrl-C may come before `entry()` is through
+        if staged is UNUSED:
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+        elif staged is not GONE and self._hold is not None:  # or before its block's exit began
+            self._staged = GONE
+            self._map._clean_up(self)
 
 
 def _nobody() -> None:

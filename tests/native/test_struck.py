@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -351,6 +352,9 @@ COROUTINES: dict[Callable[[Any], Awaitable[None]], Any] = {
 }
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 11), reason="3.11 crashes now and then where tracing ends inside of asyncio's functions"
+)
 @pytest.mark.parametrize("work", COROUTINES, ids=lambda work: work.__name__)
 def test_a_task_that_is_interrupted_holds_nobody_up(
     work: Callable[[Any], Awaitable[None]], others: ThreadPoolExecutor, first: int
@@ -369,7 +373,9 @@ def test_a_task_that_is_interrupted_holds_nobody_up(
 
             tasks = [asyncio.ensure_future(interrupted()) for _ in range(3)]
             with arriving:
-                await asyncio.wait(tasks, timeout=0.05)
+                _, asleep = await asyncio.wait(tasks, timeout=0.05)
+            if asleep:  # perhaps only because the machine is busy
+                await asyncio.wait(tasks, timeout=0.3)
             held.append(stays_held(thing))
             if not held[0]:
                 _, asleep = await asyncio.wait(tasks, timeout=WAIT)
