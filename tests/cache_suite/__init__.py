@@ -2,6 +2,6 @@
 
 They stay where they are: give a checkout's path.
 
-    git clone https://github.com/http-tests/cache-tests /tmp/cache-tests
-    python -m tests.cache_suite /tmp/cache-tests
+    git clone https://github.com/http-tests/cache-tests ../cache-tests
+    python -m tests.cache_suite ../cache-tests
 """
