@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 WORKFLOWS = [str(file.relative_to(HERE)) for file in sorted(HERE.glob(".github/workflows/*.yml"))]
 PURE = {"ASYNCLOCKS_PURE": "1"}  # `compiled` runs the rest
+COVER = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all that ran together
 WITHOUT_GIL = ["3.13t", "3.14t", "3.15t"]
 MEASURED = PYTHONS[-1]  # in full; measuring doubles the time, and what the others do differently is in the seam only
 # A newer one that nox runs on is tried as well: where it is the only one, a run that skips the others tested nothing.
@@ -76,20 +77,47 @@ def install(
         session.install("-q", "--upgrade", *newest)
 
 
+def measured(version: str | bool | None) -> dict[str, str]:
+    """The environment of a run whose branches `coverage` counts.
+
+    By a trace function on every Python, so that a test may look away: see `switching` in tests/native.
+    """
+    return {"COVERAGE_FILE": f".coverage.py{version}", "COVERAGE_CORE": "ctrace", **PURE}
+
+
+def measure_the_seam(session: nox.Session, version: str | bool | None) -> None:
+    """Count the branches of what differs between Pythons, where not all tests are measured."""
+    session.run("pytest", "--quiet", *COVER, "tests/seam", env=measured(version))
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run every test but the slow ones on the Python that nox runs on, and the engine's again on what is compiled."""
+    install(session, "test")
+    options = ["--quiet", "-rfE", "--numprocesses=auto", "--dist=loadfile", *session.posargs]
+    session.run("pytest", *options, env=PURE)
+    if session.posargs:
+        return
+    measure_the_seam(session, f"{sys.version_info.major}.{sys.version_info.minor}")
+    asked = "import asynclocks; print(asynclocks.compiled)"
+    if str(session.run("python", "-c", asked, silent=True)).strip() == "True":
+        session.log("the same on the compiled engine")
+        session.run("pytest", *options, "tests/seam", "tests/conformance", "tests/native/test_compiled.py")
+    else:
+        session.warn("nothing was compiled when the library was installed: only pure Python was tested")
+
+
 @nox.session(python=TRIED)
 def tests(session: nox.Session) -> None:
     """Run every test but the slow ones on every native loop, on all cores, and measure for `coverage`."""
     install(session, "test")
-    cover = ["--cov", "--cov-report=", "--cov-fail-under=0"]  # `coverage` demands, of all that ran together
-    # By a trace function on every Python, so that a test may look away: see `switching` in tests/native.
-    measured = {"COVERAGE_FILE": f".coverage.py{session.python}", "COVERAGE_CORE": "ctrace", **PURE}
     options = ["--durations=10", "--numprocesses=auto", "--dist=loadfile", *session.posargs]
     if session.python == MEASURED:
-        session.run("pytest", *cover, *options, env=measured)
+        session.run("pytest", *COVER, *options, env=measured(session.python))
     else:
         session.run("pytest", *options, env=PURE)
         if not session.posargs:
-            session.run("pytest", *cover, "tests/seam", env=measured)
+            measure_the_seam(session, session.python)
 
 
 @nox.session
