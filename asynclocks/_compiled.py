@@ -10,8 +10,8 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
-from asynclocks import backends, mutex
-from asynclocks._engine import synchronizer
+from asynclocks import backends
+from asynclocks._engine import mutex_state, ticket_queue
 from asynclocks._engine.deadlock import awaited_by_a_holder
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.guards import Acquisition
@@ -45,7 +45,7 @@ def _install() -> bool:
 
 
 def _put_in_place(core: object) -> bool:
-    coroutines, synchronizer.RLock = core.install(  # type: ignore[attr-defined]
+    coroutines, ticket_queue.RLock = core.install(  # type: ignore[attr-defined]
         FreeMutex=FreeMutex,
         Mutex=Mutex,
         MutexGuard=MutexGuard,
@@ -57,8 +57,8 @@ def _put_in_place(core: object) -> bool:
         queued=State.QUEUED,
         granted=State.GRANTED,
         released=State.RELEASED,
-        spelled=mutex._SPELLED,
-        resumed=mutex._RESUMED,
+        spelled=mutex_state.SPELLED,
+        resumed=mutex_state.RESUMED,
         lock_plainly=_lock_plainly,
         backends=vars(backends),
         Future=type(asyncio.DONE),

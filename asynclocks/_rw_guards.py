@@ -1,82 +1,27 @@
-"""The guards of an RwLock, and the blocks that are guards themselves."""
+"""The guards of an RwLock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from enum import Enum
+from collections.abc import Callable
 from functools import partial
 from gc import is_finalized
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import ref
 
-from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, LooseGuard, shown_as
-from asynclocks._engine.places import PlacingSynchronizer
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
+from asynclocks._engine.guards import Acquisition, LooseGuard, MappedGuard, shown_as
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
+from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState, Upgrade
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
-from asynclocks.mutex import MappedGuard
 
 T = TypeVar("T")
 R = TypeVar("R")
-G = TypeVar("G", bound="_RwGuard[Any]")
+G = TypeVar("G", bound="RwGuard[Any]")
 
 
-class Mode(Enum):
-    """What a ticket asks for, and what it holds."""
-
-    READ = "beside other readers"
-    UPGRADABLE = "beside readers, but alone of its kind"
-    WRITE = "alone"
-
-
-READ, UPGRADABLE, WRITE = Mode
-
-
-class Upgrade:
-    """The request of an upgradable reader to become the writer."""
-
-    __slots__ = ("hold",)
-
-    def __init__(self, hold: Ticket) -> None:
-        self.hold = hold
-
-
-async def _never_called() -> None: ...
-
-
-class ReadWriteState(PlacingSynchronizer, Generic[T]):
-    """Who is in an RwLock, and its value: what its guards work on."""
-
-    __slots__ = (
-        "_max_readers",
-        "_nothing",
-        "_queued_upgradables",
-        "_queued_writers",
-        "_reading",
-        "_upgradable",
-        "_value",
-        "_writing",
-    )
-
-    _value: T
-    _max_readers: int
-    _nothing: Ticket  # what a block holds that was not entered yet
-    # Who is in. Never a writer beside anybody else, one writer, one upgradable; at most `_max_readers` of
-    # `_reading` and `_upgradable` together. Entered inside the lock, left also without (`RwLock._claim`).
-    _queued_writers: int  # of those in line; an upgrade counts as one
-    _queued_upgradables: int
-    _reading: dict[Ticket, None]
-    _upgradable: dict[Ticket, None]
-    _writing: dict[Ticket, None]
-
-    def _change_mode(self, what: tuple[Ticket, Mode]) -> Ticket | None:
-        raise NotImplementedError
-
-
-class _RwGuard(LooseGuard, Generic[T]):
-    """What the three guards share. Of each there are two kinds: what a block gives (`_Block`), and a loose one.
+class RwGuard(LooseGuard, Generic[T]):
+    """What the three guards share. Of each there are two kinds: what a block gives (`_rw_blocks`), and a loose one.
 
     A guard keeps the one it was turned into: in a block that one holds though nobody looks at it. Of a long line of
     them, as in a loop of upgrades and downgrades, the first keeps the last, and nobody those between.
@@ -84,8 +29,8 @@ class _RwGuard(LooseGuard, Generic[T]):
 
     __slots__ = ()
 
-    _turned_into: _RwGuard[Any]
-    _first: ref[_RwGuard[Any]]  # of all that were turned into this one; not set on that one itself
+    _turned_into: RwGuard[Any]
+    _first: ref[RwGuard[Any]]  # of all that were turned into this one; not set on that one itself
 
     @property
     def value(self) -> T:
@@ -121,7 +66,7 @@ class _RwGuard(LooseGuard, Generic[T]):
         return guard
 
 
-class _MappableGuard(_RwGuard[T]):
+class _MappableGuard(RwGuard[T]):
     __slots__ = ()
 
     def map(self, project: Callable[[T], R]) -> MappedGuard[R]:
@@ -134,7 +79,7 @@ class _MappableGuard(_RwGuard[T]):
         """
         return MappedGuard(project(self.value), self._made_over())
 
-    def _made_over(self) -> _RwGuard[T]:
+    def _made_over(self) -> RwGuard[T]:
         mode: Mode = self._hold.request
         return self._become(LooseReadGuard if mode is READ else LooseWriteGuard, mode)
 
@@ -171,7 +116,7 @@ class WriteGuard(_MappableGuard[T]):
         return self._become(LooseUpgradableReadGuard, UPGRADABLE)
 
 
-class UpgradableReadGuard(_RwGuard[T]):
+class UpgradableReadGuard(RwGuard[T]):
     """The upgradable reader's hold."""
 
     __slots__ = ()
@@ -226,7 +171,7 @@ class UpgradableReadGuard(_RwGuard[T]):
         return self._turn_into(guard)
 
 
-class _Loose(_RwGuard[T]):
+class _Loose(RwGuard[T]):
     # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
     __slots__ = ("__weakref__", "_first", "_hold", "_turned_into")
 
@@ -249,162 +194,6 @@ class LooseUpgradableReadGuard(_Loose[T], UpgradableReadGuard[T]):
     __slots__ = ()
 
 
-class _Block(_RwGuard[Any], Acquisition[Any]):
-    """What ``read()``, ``write()``, … return; entered by ``async with``, it is itself the guard.
-
-    One object less, and nobody in the way costs no frame of the engine's.
-    """
-
-    __slots__ = ("_deadline", "_hold", "_lock", "_turned_into")
-
-    _loose: ClassVar[Any]
-    _mode: ClassVar[Mode]
-    _tracked: ClassVar[bool] = True
-    _name: ClassVar[str]
-
-    def __init__(self, lock: ReadWriteState[Any], deadline: Deadline | None) -> None:
-        self._deadline = deadline
-        self._lock = lock
-        self._hold = lock._nothing
-        self._take = _never_called  # as long as it was neither awaited nor entered
-
-    def _begin(self) -> Coroutine[Any, Any, Any]:
-        self._use()
-        return self._await()
-
-    def _use(self) -> None:
-        if self._take is None:
-            raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
-        self._take = None
-
-    @uninterrupted
-    async def _await(self) -> Any:
-        guard = type(self)._loose()
-        guard._hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
-        return guard
-
-    @uninterrupted
-    async def __aenter__(self) -> Self:  # noqa: C901  # in one go
-        if self._take is None:
-            self._use()
-        self._take = None
-        lock = self._lock
-        try:
-            task = backends.hint()
-        except RuntimeError:  # not asyncio
-            task = None
-        if task is not None and lock._head is None and not lock._writing:
-            hold = Ticket()
-            hold.synchronizer = lock
-            hold.request = mode = self._mode
-            hold.owner = ref(task) if self._tracked else None
-            hold.state = WITHDRAWN
-            inner = lock._lock
-            try:
-                if not inner._is_owned():
-                    inner.acquire()
-                    # What is usual, in one go; the rest is `_acquire`.
-                    if lock._head is not None or lock._writing:
-                        pass
-                    elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
-                        lock._reading[hold] = None
-                        hold.state = GRANTED
-                        self._hold = hold
-                    elif lock._admit(hold):
-                        hold.state = GRANTED
-                        self._hold = hold
-                    inner.release()
-                    if lock._deferred:
-                        lock._catch_up()
-            except BaseException:
-                lock._mend(None)
-                lock._give(lock._withdraw, hold)
-                raise
-            if hold.state is GRANTED:
-                return self
-        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=self._deadline)
-        return self
-
-    @uninterrupted
-    async def __aexit__(  # type: ignore[override]  # quicker than *exc
-        self, exc_type: object = None, exc: object = None, traceback: object = None
-    ) -> None:
-        hold = self._hold
-        lock = self._lock
-        try:
-            # Whoever takes the hold out of the table has released it. An arrival stands in line first and looks at
-            # the table then, and we look at the line last: one of us sees the other.
-            if hold.request is READ:
-                del lock._reading[hold]
-            elif hold.request is WRITE:
-                del lock._writing[hold]
-            else:
-                self._leave_block()
-                return
-        except KeyError:  # let go early, or turned into another guard
-            self._leave_block()
-            return
-        hold.state = RELEASED
-        head = lock._head
-        if head is not None and (not lock._reading or head.request is READ or head.request is UPGRADABLE):
-            try:
-                lock._hand_on()  # while somebody reads, none but a reader can be let in
-            except BaseException:
-                lock._hand_on()
-                raise
-
-    def _of(self) -> object:  # type: ignore[override]  # the guard's one
-        return self._lock
-
-    def __repr__(self) -> str:
-        if self._hold is self._lock._nothing:
-            return f"<{self._what} of {self._lock}>"
-        return f"<{self._name} of {self._lock}{', released' if self.released else ''}>"
-
-    def _refuse(self) -> NoReturn:
-        if self._hold is self._lock._nothing:
-            raise RuntimeError(f"{self!r} holds nothing yet; enter it with `async with`, or await it")
-        super()._refuse()
-
-    def __del__(self) -> None:
-        if self._take is not None:
-            Acquisition.__del__(self)
-        elif self._hold.state is GRANTED:
-            _RwGuard.__del__(self)
-
-
-class ReadBlock(_Block, ReadGuard[T]):
-    """``async with lock.read()``."""
-
-    __slots__ = ()
-
-    _loose, _mode, _what, _name = LooseReadGuard, READ, "read()", "ReadGuard"
-
-
-class WriteBlock(_Block, WriteGuard[T]):
-    """``async with lock.write()``."""
-
-    __slots__ = ()
-
-    _loose, _mode, _what, _name = LooseWriteGuard, WRITE, "write()", "WriteGuard"
-
-
-class OwnedWriteBlock(WriteBlock[T]):
-    """``async with lock.write_owned()``."""
-
-    __slots__ = ()
-
-    _tracked, _what = False, "write_owned()"
-
-
-class UpgradableReadBlock(_Block, UpgradableReadGuard[T]):
-    """``async with lock.upgradable_read()``."""
-
-    __slots__ = ()
-
-    _loose, _mode, _what, _name = LooseUpgradableReadGuard, UPGRADABLE, "upgradable_read()", "UpgradableReadGuard"
-
-
-shown_as("ReadGuard", LooseReadGuard, ReadBlock)
-shown_as("WriteGuard", LooseWriteGuard, WriteBlock, OwnedWriteBlock)
-shown_as("UpgradableReadGuard", LooseUpgradableReadGuard, UpgradableReadBlock)
+shown_as("ReadGuard", LooseReadGuard)
+shown_as("WriteGuard", LooseWriteGuard)
+shown_as("UpgradableReadGuard", LooseUpgradableReadGuard)

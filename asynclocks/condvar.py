@@ -1,10 +1,7 @@
 """Condvar: wait for a condition on a mutex's value (after ``parking_lot::Condvar`` and ``asyncio.Condition``).
 
 A notification moves the oldest waiter's ticket from the condvar's line to the end of the mutex's line, where it
-waits like anybody: notified first, locked first. Locks are taken in one order, the condvar's before the mutex's.
-
-What a ticket carries as its request says whether its notification is to be passed on: the condvar after
-`notify_one`, nothing after `notify_all` or a cancellation.
+waits like any other: notified first, locked first. `_engine.requeuing` says how.
 """
 
 from __future__ import annotations
@@ -18,15 +15,9 @@ import attrs
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import deadline_of
-from asynclocks._engine.synchronizer import (
-    GRANTED,
-    QUEUED,
-    WITHDRAWN,
-    QueuedSynchronizer,
-    Reentered,
-    Ticket,
-    being_closed,
-)
+from asynclocks._engine.mutex_state import MutexState
+from asynclocks._engine.requeuing import RequeuingLine
+from asynclocks._engine.synchronizer import GRANTED, WITHDRAWN, Reentered, Ticket
 from asynclocks.backends import blocking_parker, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
@@ -46,7 +37,7 @@ class CondvarStatistics:
     waiting: int
 
 
-class Condvar(QueuedSynchronizer):
+class Condvar(RequeuingLine):
     """Wait for a condition on a Mutex's value.
 
     `wait` gives up the guard's mutex, waits for a notification, and holds the mutex again when it returns or
@@ -69,7 +60,7 @@ class Condvar(QueuedSynchronizer):
     'hello'
     """
 
-    __slots__ = ("_mutex",)
+    __slots__ = ()
 
     kind = "Condvar"
 
@@ -78,10 +69,6 @@ class Condvar(QueuedSynchronizer):
         locked = Absent(NO_LOCK)
         release = Absent(NO_LOCK)
         wait_for = Absent("use wait_while(guard, condition), which waits as long as the condition holds, not until")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._mutex: Mutex[Any] | None = None
 
     @uninterrupted
     async def wait(  # noqa: C901  # a second coroutine would show in each wait
@@ -98,7 +85,7 @@ class Condvar(QueuedSynchronizer):
             ValueError: the guard is of another mutex than this condvar's first.
         """
         deadline = deadline_of(timeout)
-        mutex = self._mutex
+        mutex: MutexState[Any] | None = self._mutex
         if mutex is None or mutex._held is not guard:  # else it is the guard of a block, as is usual
             mutex = self._check(guard)
         backend, _ = whose_turn()
@@ -264,7 +251,7 @@ class Condvar(QueuedSynchronizer):
             raise ValueError(f"{self} belongs to {self._mutex}; use another Condvar for {mutex}")
         return mutex
 
-    def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: Mutex[Any]) -> BaseException | None:
+    def _begin(self, ticket: Any, guard: MutexGuard[Any], mutex: MutexState[Any]) -> BaseException | None:
         """Stand in line first, then give up the mutex: whoever takes it next may notify us.
 
         What struck (Ctrl-C) when the mutex was given up already: to be raised when it is ours again.
@@ -330,117 +317,6 @@ class Condvar(QueuedSynchronizer):
 
     def _over(self, what: str) -> TimeoutError:
         return TimeoutError(f"{what} of {self}: no notification came in time; the mutex is held again")
-
-    # The engine's questions: nobody enters here, a notification moves the ticket to the mutex's line.
-    def _join(self, ticket: Ticket) -> bool:
-        self._append(ticket)
-        return False
-
-    def _serve(self) -> None:
-        return None
-
-    # Changes, inside the internal lock.
-    def _bind(self, mutex: Mutex[Any]) -> None:
-        if self._mutex is None:
-            self._mutex = mutex
-
-    def _notify_one(self, _: None) -> bool:
-        ticket = self._head
-        if ticket is None:
-            return False
-        self._move(ticket, self)
-        return True
-
-    def _notify_all(self, _: None) -> list[Ticket]:
-        return self._move_oldest(self._waiting, None)
-
-    def _notify_oldest(self, n: int) -> list[Ticket]:
-        return self._move_oldest(n, self)
-
-    def _move_oldest(self, n: int, request: Condvar | None) -> list[Ticket]:
-        notified: list[Ticket] = []
-        mutex = self._mutex
-        if mutex is None:
-            return notified
-        try:
-            self._take_oldest(n, request, notified)
-            mutex._give(self._append_to_mutex, notified)
-        except BaseException:
-            mutex._give_from_finalizer(self._append_to_mutex, notified)
-            raise
-        return notified
-
-    def _take_oldest(self, n: int, request: Condvar | None, notified: list[Ticket]) -> None:
-        while len(notified) < n and (ticket := self._head) is not None:
-            notified.append(ticket)
-            self._unlink(ticket)
-            ticket.synchronizer = self._mutex
-            ticket.request = request
-
-    def _expire(self, ticket: Ticket) -> bool:
-        """Take the mutex back without a notification. False: one had come."""
-        if ticket.synchronizer is not self:
-            return False
-        self._move(ticket, None)
-        return True
-
-    def _give_up(self, ticket: Ticket) -> None:
-        """Take the mutex back. A notification that had come goes to the next, if it was for one."""
-        if not self._expire(ticket) and ticket.request is self:
-            self._notify_one(None)
-            ticket.request = None
-
-    def _destroy(self, what: tuple[Ticket, MutexGuard[Any]]) -> None:
-        """The waiter is gone: its guard stays released, and its place or its lock goes on."""
-        ticket, guard = what
-        self._leave(ticket)
-        guard.mutex._give_from_finalizer(guard.mutex._forgo, (guard, ticket.owner))
-
-    def _leave(self, ticket: Ticket) -> None:
-        if ticket.synchronizer is self:
-            self._withdraw(ticket)
-        else:
-            ticket.synchronizer._give_from_finalizer(self._leave_mutex, ticket)
-
-    def _leave_mutex(self, ticket: Ticket) -> None:
-        """Inside the mutex's lock: leave its line, or give it back. The notification goes on."""
-        queued = ticket.state is QUEUED
-        ticket.synchronizer._withdraw(ticket)
-        if queued and ticket.request is self:  # else see Mutex._retract
-            self._give_from_finalizer(self._notify_one, None)
-
-    def _move(self, ticket: Ticket, request: Condvar | None) -> None:
-        mutex: Any = self._mutex
-        self._unlink(ticket)
-        ticket.synchronizer = mutex
-        ticket.request = request
-        try:
-            if being_closed():
-                mutex._give_from_finalizer(self._append_to_mutex, [ticket])
-                return
-            try:
-                granted = mutex._stand_in_line(ticket)
-            except Reentered:
-                mutex._deferred.append((self._append_to_mutex, [ticket]))
-                return
-            if granted:
-                mutex._wake(ticket)
-                if mutex._deferred:
-                    mutex._catch_up()
-        except BaseException:
-            if ticket.state is GRANTED:
-                mutex._wake(ticket)
-                mutex._catch_up()
-            else:
-                mutex._give_from_finalizer(self._append_to_mutex, [ticket])
-            raise
-
-    def _append_to_mutex(self, tickets: list[Ticket]) -> None:
-        """Inside the mutex's lock. Those that stand in its line already stay there."""
-        for ticket in tickets:
-            mutex = ticket.synchronizer
-            if mutex is not self and ticket.state is QUEUED and ticket.before is None and mutex._head is not ticket:
-                mutex._append(ticket)
 
     def _describe(self) -> str:
         return f"{self._waiting} waiting"

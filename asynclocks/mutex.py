@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
@@ -10,21 +10,15 @@ import attrs
 
 from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.free_mutex import TOKEN, FreeMutex
-from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, shown_as
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, being_closed, weakly
-from asynclocks.backends import (
-    is_gone,
-    is_thread,
-    native,
-    owner_here,
-    running,
-    running_task,
-    task_name,
-    whose_turn,
-)
-from asynclocks.backends.seam import LoopBackend, uninterrupted
+from asynclocks._engine.free_mutex import TOKEN
+from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, MappedGuard, shown_as
+from asynclocks._engine.mutex_state import RESUMED, SPELLED, MutexState
+from asynclocks._engine.synchronizer import Ticket
+from asynclocks.backends import native, owner_here, running_task, task_name, whose_turn
+from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
+
+__all__ = ["MappedGuard", "Mutex", "MutexGuard", "MutexStatistics"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,10 +93,10 @@ class MutexGuard(Guard, Generic[T]):
 
     def _made_over(self) -> MutexGuard[T]:
         """Another guard that holds in this one's place."""
-        other: MutexGuard[T] | None = self._mutex._transact(self._mutex._pass_to_another, self)
+        other: Any = self._mutex._transact(self._mutex._pass_to_another, self)
         if other is None:
             self._refuse()
-        return other
+        return cast(MutexGuard[T], other)
 
     def _disown(self) -> None:
         self._mutex._transact(self._mutex._disown, self)
@@ -151,49 +145,7 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
         return guard
 
 
-class MappedGuard(Guard, Generic[T]):
-    """A guard narrowed to a part of the value. Reading gives the part; setting it is refused."""
-
-    __slots__ = ("_part", "_whole")
-
-    def __init__(self, part: T, whole: Guard) -> None:
-        self._part = part
-        self._whole = whole
-
-    @property
-    def value(self) -> T:
-        """The part. Raises GuardReleasedError after the release."""
-        if self._whole.released:
-            self._refuse()
-        return self._part
-
-    @property
-    def released(self) -> bool:
-        return self._whole.released
-
-    @property
-    def recovered(self) -> bool:
-        return self._whole.recovered
-
-    def map(self, project: Callable[[T], R]) -> MappedGuard[R]:
-        """Narrow it further. Consumes this guard; if `project` raises, it stays held."""
-        part = project(self.value)
-        return MappedGuard(part, self._whole._made_over())  # type: ignore[attr-defined]
-
-    def _disown(self) -> None:
-        self._whole._disown()
-
-    def _let_go(self) -> bool:
-        return self._whole._let_go()
-
-    def _leave_block(self) -> None:
-        self._whole._leave_block()
-
-    def _of(self) -> object:
-        return self._whole._of()
-
-
-class Mutex(FreeMutex, Generic[T]):
+class Mutex(MutexState[T]):
     """Mutual exclusion, optionally around a value.
 
     First come, first served, on any loop and in any thread. Not reentrant. ``async with mutex:`` is the
@@ -214,21 +166,17 @@ class Mutex(FreeMutex, Generic[T]):
     1
     """
 
-    __slots__ = ("_spelled", "_value")
+    __slots__ = ()
 
     kind = "Mutex"
     _guard = MutexGuard
-    _value: T
 
     @overload
     def __init__(self: Mutex[None], *, name: str | None = None) -> None: ...
     @overload
     def __init__(self, value: T, *, name: str | None = None) -> None: ...
     def __init__(self, value: Any = None, *, name: str | None = None) -> None:
-        super().__init__(name)
-        self._value = value
-        # The right to `release`, a token: there while what `acquire` took holds. Of two who release, one gets it.
-        self._spelled: list[Any] = []
+        super().__init__(value, name)
 
     if TYPE_CHECKING:  # the value's type, which the hot path does not know
 
@@ -257,7 +205,7 @@ class Mutex(FreeMutex, Generic[T]):
         """
         guard = LooseMutexGuard(self)
         guard._hold = hold = self._take_now()
-        hold.request = _RESUMED
+        hold.request = RESUMED
         return guard
 
     def blocking_lock(self, timeout: float | None = None) -> MutexGuard[T]:
@@ -269,7 +217,7 @@ class Mutex(FreeMutex, Generic[T]):
         """
         guard = LooseMutexGuard(self)
         guard._hold = hold = self._acquire_blocking("blocking_lock()", None, timeout)
-        hold.request = _RESUMED
+        hold.request = RESUMED
         return guard
 
     def into_inner(self) -> T:
@@ -304,7 +252,7 @@ class Mutex(FreeMutex, Generic[T]):
             else:
                 if self._head is None:
                     self._owner = owner
-                    self._held = _SPELLED
+                    self._held = SPELLED
                     self._spelled.append(TOKEN)
                     return True
                 self._free.append(TOKEN)
@@ -317,7 +265,7 @@ class Mutex(FreeMutex, Generic[T]):
             await self._take_elsewhere()
         else:
             await self._acquire(task=task)
-        self._held = _SPELLED
+        self._held = SPELLED
         self._spelled.append(TOKEN)
         return True
 
@@ -329,7 +277,7 @@ class Mutex(FreeMutex, Generic[T]):
             TryLockError: it is held, or somebody queues for it.
         """
         if self._free and self._snatch(running_task()):
-            self._held = _SPELLED
+            self._held = SPELLED
             self._spelled.append(TOKEN)
         else:
             self._refuse_now()
@@ -348,14 +296,14 @@ class Mutex(FreeMutex, Generic[T]):
             raise RuntimeError(f"release() of {self}: {holder}") from None
         try:
             if self._head is not None:
-                self._hand_over(_SPELLED)
+                self._hand_over(SPELLED)
                 return
             self._held = None
             self._free.append(TOKEN)
             if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
                 self._hand_on()
         except BaseException:
-            self._end_struck(_SPELLED)
+            self._end_struck(SPELLED)
             raise
 
     def blocking_acquire(self, timeout: float | None = None, *, block_loop: bool = False) -> None:
@@ -370,7 +318,7 @@ class Mutex(FreeMutex, Generic[T]):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
         self._acquire_blocking("blocking_acquire()", None, timeout, anywhere=block_loop)
-        self._held = _SPELLED
+        self._held = SPELLED
         self._spelled.append(TOKEN)
 
     @uninterrupted
@@ -392,42 +340,12 @@ class Mutex(FreeMutex, Generic[T]):
     def in_use(self) -> bool:
         """Is it held by somebody who knows? Not by a waiter who was granted it and has not resumed yet."""
         held = self._held
-        return held is not None and not (isinstance(held, Ticket) and held.request is not _RESUMED)
+        return held is not None and not (isinstance(held, Ticket) and held.request is not RESUMED)
 
     def statistics(self) -> MutexStatistics:
         """Who holds it, and how many wait."""
         owner = self._owning_task()
         return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
-
-    async def _take_elsewhere(self) -> None:
-        backend, task = running()
-        if backend.checkpoints:
-            await backend.checkpoint_if_cancelled()
-        if not self._snatch(task):
-            await self._acquire(task=task, backend=backend)
-        elif backend.checkpoints:
-            try:
-                await backend.cancel_shielded_checkpoint()
-            except BaseException:
-                self._held = None
-                self._free.append(TOKEN)
-                self._hand_on()
-                raise
-
-    def _snatch(self, task: Any) -> bool:
-        """Take a free mutex without the internal lock."""
-        owner = weakly(task)
-        try:
-            del self._free[0]
-        except IndexError:
-            return False
-        if self._head is None:
-            self._owner = owner
-            self._held = _TAKEN
-            return True
-        self._free.append(TOKEN)
-        self._hand_on_again()
-        return False
 
     def _take_now(self) -> Any:
         hold = self._acquire_now(owner=owner_here())
@@ -442,192 +360,8 @@ class Mutex(FreeMutex, Generic[T]):
     async def _lock_loose(self, tracked: bool, deadline: Deadline | None) -> MutexGuard[T]:
         guard = LooseMutexGuard(self)
         guard._hold = hold = await self._acquire(tracked=tracked, deadline=deadline)
-        hold.request = _RESUMED
+        hold.request = RESUMED
         return guard
 
-    # The engine's questions.
-    def _retract(self, ticket: Ticket) -> None:
-        if self._held is ticket:
-            self._held = None
-            self._free.append(TOKEN)
-        condvar = ticket.request
-        if condvar is not None and ticket.state is WITHDRAWN:  # it was notified, and is gone: to the next
-            condvar._give_from_finalizer(condvar._notify_one, None)
-
-    def _replace(self, old: Ticket, new: Ticket) -> None:
-        self._held = new
-
-    def _owners(self, ticket: Ticket) -> Iterable[Any]:
-        # Anybody may release what `acquire` took.
-        return () if self._held is _SPELLED else self._takers(ticket)
-
-    def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
-        held = self._held
-        owner = self._owner
-        if owner is None or (isinstance(held, Ticket) and held.request is not _RESUMED):  # is about to run
-            return False
-        task = owner()
-        return task is not None and backend.sleeps(task)
-
-    def _takers(self, ticket: Ticket) -> Iterable[Any]:
-        held = self._held  # before the owner: see `free_mutex`
-        owner = self._owner
-        return () if held is None or owner is None else (owner,)
-
-    def _owning_task(self) -> Any:
-        owner = next((owner() for owner in self._takers(cast(Ticket, None))), None)
-        return None if is_thread(owner) else owner
-
-    # Changes, inside the internal lock.
-    def _take_over(self, guard: LooseMutexGuard[T]) -> bool:
-        hold: Ticket = self._fill_in(Ticket(), _RESUMED, None)
-        try:
-            del self._spelled[-1]
-        except IndexError:
-            return False
-        hold.state = GRANTED
-        self._held = hold
-        self._owner = None
-        guard._hold = hold
-        return True
-
-    def _disown(self, guard: MutexGuard[T]) -> None:
-        if not guard.released:
-            self._owner = Disowned(self._owner)
-
-    def _leave_held(self, guard: MutexGuard[T]) -> bool:
-        if guard.released:
-            return False
-        if isinstance(guard, LooseMutexGuard):
-            guard._hold.state = RELEASED
-            guard._hold.request = None
-        else:
-            self._forgo((guard, self._owner))
-        self._held = _SPELLED
-        self._spelled.append(TOKEN)
-        return True
-
-    def _pass_to_another(self, guard: MutexGuard[T]) -> MutexGuard[T] | None:
-        if self._held is not guard:
-            return None
-        return self._new_guard()
-
-    def _new_guard(self) -> MutexGuard[T]:
-        guard: MutexGuard[T] = MutexGuard()
-        guard._mutex = self
-        self._held = guard
-        return guard
-
-    def _drop(self, guard: Any) -> bool:
-        if self._held is not guard:
-            return False
-        if self._early is None:
-            self._early = []
-        self._early.append(self._owner or _nobody)
-        self._held = None
-        self._free.append(TOKEN)
-        return True
-
-    # Exits of `async with` that have to be told apart.
-    def _let_go_early(self, guard: MutexGuard[T]) -> bool:
-        """Release a guard of ``async with`` before its block's exit, which then has nothing to do."""
-        return self._give(self._drop, guard)
-
-    def _leave(self) -> None:
-        self._give(self._end_block, (running_task(), being_closed()))
-
-    def _suspend(self, guard: MutexGuard[T]) -> bool:
-        """Let go for a Condvar's wait; `_resume` follows. False: the guard holds no more."""
-        if self._held is not guard:
-            return isinstance(guard, LooseMutexGuard) and self._give_back(guard._hold)
-        if self._head is not None:  # as at the end of its block
-            return self._hand_over(guard)
-        self._held = None
-        try:
-            self._free.append(TOKEN)
-            if self._head is not None:  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
-                self._hand_on()
-        except BaseException:
-            self._hand_on()
-            raise
-        return True
-
-    def _resume(self, guard: MutexGuard[T], hold: Ticket) -> None:
-        """The guard holds again, by what was granted after a Condvar's wait."""
-        hold.request = _RESUMED
-        if guard.__class__ is MutexGuard:
-            self._held = guard
-        else:
-            cast(LooseMutexGuard[T], guard)._hold = hold
-
-    def _forgo(self, what: tuple[MutexGuard[T], Any]) -> None:
-        """The guard will not hold again: the end of its `async with` block has nothing to release."""
-        guard, owner = what
-        if not isinstance(guard, LooseMutexGuard):
-            self._early = [*(self._early or ()), owner or _nobody]
-
-    def _end_block(self, exit_: tuple[Any, bool]) -> None:
-        """End the block that this exit belongs to: the one that holds, or one that let go early."""
-        task, closing = exit_
-        early = self._early or []
-        # The newest first: whoever holds began last, and a task's own blocks end in the reverse order.
-        holders = [self._owner or _nobody] if isinstance(self._held, Guard) else []
-        owners = [*holders, *reversed(early)]
-        if not owners:  # a superfluous exit
-            return
-        ended = _find(owners, len(holders), task, closing=closing)
-        if ended is None:  # entered in another task, which lives
-            ended = len(owners) - 1 if closing or not holders else 0  # to end the holder's by mistake would be worse
-        if ended < len(holders):
-            self._held = None
-            self._free.append(TOKEN)
-        else:
-            del early[len(owners) - 1 - ended]
-        if not early:
-            self._early = None
-
-    def _describe(self) -> str:
-        if not self.locked():
-            return "free"
-        owner = self._owning_task()
-        holder = "held" if owner is None else f"held by task {task_name(owner)!r}"
-        return f"{holder}, {self._waiting} waiting" if self._waiting else holder
-
-
-def _nobody() -> None:
-    """In place of a weak reference to an owner."""
-
-
-class Disowned:
-    """In place of a weak reference to an owner who said that somebody else releases; the exit is still theirs."""
-
-    __slots__ = ("entrant",)
-
-    def __init__(self, owner: Any) -> None:
-        self.entrant: Any = owner.entrant if isinstance(owner, Disowned) else owner or _nobody
-
-    def __call__(self) -> None:
-        """Nobody owns it."""
-
-
-def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | None:
-    """To which of the blocks with these owners does an exit belong that runs in `task`? None: it cannot be told.
-
-    The blocks from `early` on let go early. An exit that closes a coroutine is perhaps run by the collector, in the
-    middle of any task's step. Then a block whose task is gone comes first: of several, one that let go early, for that
-    leaves the others as they are until their own exits. Else the running task's own comes first, and after that one
-    that let go early and whose task is gone.
-    """
-    owners = [owner.entrant if isinstance(owner, Disowned) else owner for owner in owners]
-    own = next((number for number, owner in enumerate(owners) if task is not None and owner() is task), None)
-    if own is not None and not closing:
-        return own
-    candidates = [*range(early, len(owners)), *(range(early) if closing else ())]
-    return next((number for number in candidates if is_gone(owners[number])), own)
-
-
-_SPELLED = object()  # who holds what `acquire` took
-_RESUMED = object()  # what the ticket of a granted guard asks for: nothing any more, its waiter has resumed
-_TAKEN = object()  # who holds a free mutex just taken, before its guard is there
 
 shown_as("MutexGuard", LooseMutexGuard)

@@ -1,17 +1,9 @@
-"""Semaphore: counted permits (after ``tokio::sync::Semaphore``).
-
-Free permits are tokens in a list, to be taken and given back one at a time without the internal lock
-(`_engine.free_mutex` says why that leaves nobody asleep), and a number beside it, inside the lock, for all that is
-larger. The number is negative while permits are still to be taken away as they come back (`Semaphore.resize`): then
-nobody takes a token, and tokens that come back are first added to that number.
-"""
+"""Semaphore: counted permits (after ``tokio::sync::Semaphore``)."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
-from operator import index
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 from weakref import ref
 
 import attrs
@@ -19,14 +11,14 @@ import attrs
 from asynclocks import backends
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, Guard, shown_as, warn_dropped
-from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
-from asynclocks.backends import is_gone, running, running_task
+from asynclocks._engine.guards import Acquisition
+from asynclocks._engine.synchronizer import Ticket
+from asynclocks._permits import TOKEN, LoosePermit, Permit, PermitState, checked, make_permit
+from asynclocks.backends import running, running_task
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
-TOKEN = None  # one free permit; that it is in the list is all that matters
-MOST_TOKENS = 64  # of a new semaphore; more appear as permits come back
+__all__ = ["Permit", "Semaphore", "SemaphoreStatistics"]
 
 
 @attrs.frozen
@@ -39,150 +31,7 @@ class SemaphoreStatistics:
     closed: bool
 
 
-class Permit(Guard):
-    """The hold on some of a semaphore's permits, given back together."""
-
-    __slots__ = ("_count", "_entrant", "_live", "_parts", "_semaphore")
-
-    _semaphore: Semaphore
-    _count: int
-    _live: bool
-    _entrant: Any  # of an `async with` block: a weak reference to the task that entered it, None without one
-    _parts: list[Permit] | None  # what was split off in the block that this permit, or its origin, was entered by
-
-    @property
-    def count(self) -> int:
-        """How many permits it holds; 0 once it let go."""
-        return self._count if self._live else 0
-
-    @property
-    def released(self) -> bool:
-        return not self._live
-
-    def forget(self) -> None:
-        """Let go without giving back: these permits never come back.
-
-        Raises:
-            GuardReleasedError: it let go already.
-        """
-        semaphore = self._semaphore
-        if not semaphore._give(semaphore._destroy, self):
-            self._refuse()
-
-    @uninterrupted
-    def split(self, permits: int) -> Permit:
-        """Make over some of the permits to a new Permit.
-
-        In a block (``async with`` or ``with``) the new one is released with this one at the block's end, if
-        it still holds then.
-
-        Raises:
-            ValueError: `permits` is negative or more than `count`.
-            GuardReleasedError: it let go already.
-        """
-        permits = _checked(permits, "split()")
-        self._check_live()
-        if permits > self._count:
-            raise ValueError(f"split({permits}) of {self!r}: it holds {self._count} only")
-        parts = self._block_parts()
-        part = _make(LoosePermit, self._semaphore, 0, parts)
-        self._count -= permits
-        part._count = permits
-        if parts is not None:
-            parts.append(part)
-        return part
-
-    @uninterrupted
-    def merge(self, other: Permit) -> None:
-        """Take over another permit of the same semaphore. Consumes `other`.
-
-        Raises:
-            ValueError: `other` is of another semaphore, or this very permit.
-            GuardReleasedError: one of them let go already.
-        """
-        self._check_live()
-        if other is self or other._semaphore is not self._semaphore:
-            raise ValueError(f"cannot merge {other!r} into {self!r}: it must be another permit of the same semaphore")
-        other._check_live()
-        other._live = False
-        self._count += other._count
-
-    def _block_parts(self) -> list[Permit] | None:
-        if self._parts is None:  # an `async with` block's: it is always in its block
-            self._parts = []
-        return self._parts
-
-    def _check_live(self) -> None:
-        if not self._live:
-            self._refuse()
-
-    def _disown(self) -> None:
-        """Nothing: nobody is taken for its owner (see `Semaphore._followed`)."""
-
-    def _let_go(self) -> bool:
-        semaphore = self._semaphore
-        return semaphore._give(semaphore._take_back, self)
-
-    def _leave_block(self) -> None:
-        for permit in (self, *(self._parts or ())):
-            permit._let_go()
-
-    def _of(self) -> object:
-        return self._semaphore
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        if self._parts is None:
-            self._parts = []
-        return self
-
-    def __repr__(self) -> str:
-        return f"<{self.count or 'no'} permit{'s' * (self.count != 1)} of {self._semaphore}>"
-
-
-class LoosePermit(Permit):
-    """The permit of everything but ``async with semaphore``."""
-
-    __slots__ = ("__weakref__",)
-
-    def _block_parts(self) -> list[Permit] | None:
-        return self._parts
-
-    def __del__(self) -> None:
-        if getattr(self, "_live", False):
-            semaphore = self._semaphore
-            semaphore._give_from_finalizer(semaphore._take_back, self)
-            warn_dropped(self)
-
-
-class NestedPermit(Permit):
-    """The permit of an ``async with`` inside another one of the same task on the same semaphore."""
-
-    __slots__ = ("_outer",)
-
-    _outer: Permit
-
-
-shown_as("Permit", LoosePermit, NestedPermit)
-
-
-def _make(kind: type[Permit], semaphore: Semaphore, count: int, parts: list[Permit] | None = None) -> Permit:
-    permit = kind()
-    permit._semaphore = semaphore
-    permit._count = count
-    permit._parts = parts
-    permit._live = True
-    return permit
-
-
-def _checked(permits: int, what: str) -> int:
-    permits = index(permits)
-    if permits < 0:
-        raise ValueError(f"{what} of {permits} permits: must not be negative")
-    return permits
-
-
-class Semaphore(QueuedSynchronizer):
+class Semaphore(PermitState):
     """Counted permits, first come, first served.
 
     ``acquire(n)`` at the head of the queue holds back smaller requests behind it. There is no ``release()``: the
@@ -200,23 +49,13 @@ class Semaphore(QueuedSynchronizer):
     1
     """
 
-    __slots__ = ("_closed", "_entered", "_entrant", "_free", "_tokens", "_total")
+    __slots__ = ()
 
     kind = "Semaphore"
-    _followed = False  # nobody can say which holder would end a wait
 
     def __init__(self, permits: int, *, name: str | None = None) -> None:
-        permits = _checked(permits, "Semaphore()")
-        super().__init__(name)
-        # Whenever the internal lock is free: `_total` is the number of all tokens, `_free`, and what is held.
-        self._total = permits
-        self._tokens = [TOKEN] * min(permits, MOST_TOKENS)
-        self._free = permits - len(self._tokens)
-        self._closed = False
-        # The permits of running `async with` blocks by their task's id. (A task's id and not the task: nothing
-        # here may keep alive a task that its closed loop let go of.)
-        self._entered: dict[int, Permit] = {}
-        self._entrant: Any = None  # the last one: as a permit's
+        permits = checked(permits, "Semaphore()")
+        super().__init__(permits, name)
 
     if not TYPE_CHECKING:
         acquire_nowait = Absent("use try_acquire()")
@@ -306,7 +145,7 @@ class Semaphore(QueuedSynchronizer):
             ClosedError: the semaphore is closed, now or while waiting.
             ValueError: `permits` is negative.
         """
-        permits = _checked(permits, "acquire()")
+        permits = checked(permits, "acquire()")
         what = f"acquire({permits})" if permits <= self._total else f"acquire({permits}), more than all {self._total},"
         return Acquisition(self, what, partial(self._acquire_loose, permits, deadline_of(timeout)))
 
@@ -319,7 +158,7 @@ class Semaphore(QueuedSynchronizer):
             ClosedError: the semaphore is closed.
             ValueError: `permits` is negative.
         """
-        ticket = self._take_now(_checked(permits, "try_acquire()"))
+        ticket = self._take_now(checked(permits, "try_acquire()"))
         try:
             return self._permit_of(ticket)
         except BaseException:
@@ -335,7 +174,7 @@ class Semaphore(QueuedSynchronizer):
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
             ValueError: `permits` is negative.
         """
-        permits = _checked(permits, "blocking_acquire()")
+        permits = checked(permits, "blocking_acquire()")
         ticket = self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout)
         try:
             return self._permit_of(ticket)
@@ -419,18 +258,18 @@ class Semaphore(QueuedSynchronizer):
         Raises:
             ValueError: `permits` is negative.
         """
-        self._give(self._resize, _checked(permits, "resize()"))
+        self._give(self._resize, checked(permits, "resize()"))
 
     def add_permits(self, permits: int) -> None:
         """Create permits. Raises ValueError if negative."""
-        self._give(self._add, _checked(permits, "add_permits()"))
+        self._give(self._add, checked(permits, "add_permits()"))
 
     def forget_permits(self, permits: int) -> int:
         """Destroy free permits; how many really were: nothing while anyone waits. Raises ValueError if negative.
 
         See `resize` for those that are held now.
         """
-        return self._transact(self._forget, _checked(permits, "forget_permits()"))
+        return self._transact(self._forget, checked(permits, "forget_permits()"))
 
     def close(self) -> None:
         """Let nobody in any more: everyone who waits, and everyone who comes, gets ClosedError. Idempotent."""
@@ -466,98 +305,11 @@ class Semaphore(QueuedSynchronizer):
 
     def _permit_of(self, ticket: Ticket) -> Permit:
         self._check_open(ticket)
-        return _make(LoosePermit, self, ticket.request)
+        return make_permit(LoosePermit, self, ticket.request)
 
     def _check_open(self, ticket: Ticket) -> None:
         if ticket.request is None:
             raise ClosedError(f"{self} is closed")
-
-    # The engine's questions.
-    def _takers(self, ticket: Ticket) -> list[Any]:
-        return [permit._entrant for permit in list(self._entered.values())]
-
-    def _join(self, ticket: Ticket) -> bool:
-        return self._ask_for_nothing(ticket) or super()._join(ticket)
-
-    def _join_or_leave(self, ticket: Ticket) -> bool:
-        return self._ask_for_nothing(ticket) or super()._join_or_leave(ticket)
-
-    def _ask_for_nothing(self, ticket: Ticket) -> bool:
-        if ticket.request != 0:
-            return False
-        ticket.state = GRANTED
-        return self._admit(ticket)
-
-    def _admit(self, ticket: Ticket) -> bool:
-        if self._closed:  # everybody is let in, to be told
-            ticket.request = None
-            return True
-        while self._free < ticket.request:
-            try:
-                del self._tokens[-1]
-            except IndexError:
-                return False
-            self._free += 1
-        self._free -= ticket.request
-        return True
-
-    def _retract(self, ticket: Ticket) -> None:
-        self._free += ticket.request or 0
-
-    # Changes, inside the internal lock.
-    def _add(self, permits: int) -> None:
-        self._free += permits
-        self._total += permits
-
-    def _forget(self, permits: int) -> int:
-        if self._head is not None:
-            return 0
-        self._call_in_tokens()
-        gone = min(permits, max(0, self._free))
-        self._add(-gone)
-        return gone
-
-    def _resize(self, permits: int) -> None:
-        self._call_in_tokens()
-        self._add(permits - self._total)
-
-    def _destroy(self, permit: Permit) -> bool:
-        if not permit._live:
-            return False
-        permit._live = False
-        self._total -= permit._count
-        return True
-
-    def _call_in_tokens(self) -> None:
-        with suppress(IndexError):
-            while True:
-                del self._tokens[-1]
-                self._free += 1
-
-    def _take_token_now(self) -> bool:
-        """Take a free token, unless somebody queues: they go first."""
-        try:
-            del self._tokens[-1]  # no call: from here to the `return` no signal handler can come between
-        except IndexError:  # none is there
-            return False
-        if self._head is None and self._free >= 0 and not self._closed:
-            return True
-        self._tokens.append(TOKEN)
-        self._hand_on_again()
-        return False
-
-    def _close(self, _: None) -> None:
-        self._closed = True
-
-    def _take_back(self, permit: Permit) -> bool:
-        if not permit._live:
-            return False
-        permit._live = False
-        if permit._count == 1:
-            self._tokens.append(TOKEN)  # for the next one to take the short way
-        else:
-            self._free += permit._count
-        return True
 
     # Blocks of `async with`.
     async def _enter_elsewhere(self) -> Permit:
@@ -585,92 +337,6 @@ class Semaphore(QueuedSynchronizer):
         except BaseException:
             self._give(self._withdraw, ticket)
             raise
-
-    @uninterrupted
-    def _hand_over(self, permit: Permit | None) -> None:
-        """Give one permit to the head of the line, in one go, without a token's way round by `_hand_on`."""
-        lock = self._lock
-        ticket = None
-        try:
-            if not lock._is_owned() and lock.acquire(False):
-                head = self._head
-                if head is not None and head.request == 1 and self._free >= 0:
-                    if permit is not None:
-                        permit._live = False
-                    ticket = head
-                    ticket.state = GRANTED
-                    self._waiting -= 1
-                    self._head = following = ticket.after
-                    if following is None:
-                        self._tail = None
-                    else:
-                        following.before = ticket.after = None
-                    lock.release()
-                    if not ticket.unpark():  # its loop is closed
-                        self._pass_on([ticket])
-                    if self._deferred:
-                        self._catch_up()
-                    return
-                lock.release()
-        except BaseException:
-            self._mend(ticket)
-            raise
-        if permit is not None:
-            permit._live = False
-        self._tokens.append(TOKEN)
-        self._hand_on()
-
-    def _put_back(self) -> None:
-        self._tokens.append(TOKEN)
-        self._hand_on()
-
-    def _enter(self, task: Any) -> Permit:
-        key = id(task)
-        outer = self._entered.get(key)
-        if outer is None:
-            permit = Permit()
-        else:
-            permit = NestedPermit()
-            permit._outer = outer
-        permit._semaphore = self
-        permit._count = 1
-        permit._parts = None
-        permit._live = True
-        entrant = self._entrant
-        if task is None or entrant is None or entrant() is not task:
-            self._entrant = entrant = weakly(task)
-        permit._entrant = entrant
-        self._entered[key] = permit
-        return permit
-
-    def _leave(self, permit: Permit | None) -> None:
-        """The end of a block whose permit is not as simple as can be."""
-        key = here = id(running_task())
-        while permit is None and self._entered:
-            # An exit has no identity. Entered in another task, by now perhaps gone (the collector closes its block,
-            # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
-            keys = list(self._entered)
-            key = next(filter(self._is_orphaned, keys), 0) or min(keys, key=partial(self._closeness, here), default=0)
-            permit = self._entered.get(key)
-            try:
-                del self._entered[key]
-            except KeyError:  # nobody is left
-                permit = None
-        if isinstance(permit, NestedPermit):
-            self._entered[key] = permit._outer
-        if permit is not None:
-            permit._leave_block()
-
-    def _is_orphaned(self, key: int) -> bool:
-        """Is the task gone that entered this block?"""
-        permit = self._entered.get(key)
-        return permit is not None and permit._entrant is not None and is_gone(permit._entrant)
-
-    def _closeness(self, here: int, key: int) -> tuple[bool, bool]:
-        permit = self._entered.get(key)
-        if permit is None:  # pragma: no cover - another thread took it just now
-            return (True, True)
-        return (key != here, not permit._live)
 
     def _describe(self) -> str:
         if self._closed:

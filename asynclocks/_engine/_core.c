@@ -22,7 +22,7 @@
 /* What `install` was told, all of it kept for ever. */
 static PyTypeObject *FreeMutex, *Mutex, *MutexGuard, *LooseMutexGuard, *Acquisition, *Ticket, *AsyncioParker, *Parked;
 static PyObject *queued, *granted, *released;            /* of State */
-static PyObject *spelled, *resumed;                      /* mutex._SPELLED, mutex._RESUMED */
+static PyObject *spelled, *resumed;                      /* SPELLED, RESUMED of mutex_state */
 static PyObject *lock_plainly;                           /* what an acquisition calls that `lock()` without a timeout returned */
 static PyObject *backends;                               /* the dict of that module */
 static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;

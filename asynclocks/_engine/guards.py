@@ -11,6 +11,8 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 from asynclocks._engine.ticket import RecoveredTicket, State, Ticket, unawaited
 from asynclocks.exceptions import GuardReleasedError
 
+T = TypeVar("T")
+R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 GRANTED = State.GRANTED  # the finalizer asks for it, also when the interpreter exits and every global is None by then
@@ -165,6 +167,48 @@ class LooseGuard(Guard):
             synchronizer = hold.synchronizer
             synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
             warn_dropped(self)
+
+
+class MappedGuard(Guard, Generic[T]):
+    """A guard narrowed to a part of the value. Reading gives the part; setting it is refused."""
+
+    __slots__ = ("_part", "_whole")
+
+    def __init__(self, part: T, whole: Guard) -> None:
+        self._part = part
+        self._whole = whole
+
+    @property
+    def value(self) -> T:
+        """The part. Raises GuardReleasedError after the release."""
+        if self._whole.released:
+            self._refuse()
+        return self._part
+
+    @property
+    def released(self) -> bool:
+        return self._whole.released
+
+    @property
+    def recovered(self) -> bool:
+        return self._whole.recovered
+
+    def map(self, project: Callable[[T], R]) -> MappedGuard[R]:
+        """Narrow it further. Consumes this guard; if `project` raises, it stays held."""
+        part = project(self.value)
+        return MappedGuard(part, self._whole._made_over())  # type: ignore[attr-defined]
+
+    def _disown(self) -> None:
+        self._whole._disown()
+
+    def _let_go(self) -> bool:
+        return self._whole._let_go()
+
+    def _leave_block(self) -> None:
+        self._whole._leave_block()
+
+    def _of(self) -> object:
+        return self._whole._of()
 
 
 def give_back(hold: Ticket) -> bool:

@@ -17,6 +17,9 @@ class State(Enum):
     RELEASED = "gave back what it was granted"
 
 
+QUEUED, GRANTED, WITHDRAWN, RELEASED = State
+
+
 class Ticket:
     """One request for a synchronizer: waiting in line first, then the hold on what was granted.
 

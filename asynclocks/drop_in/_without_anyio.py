@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from asynclocks.drop_in._owned import PausesOfTheLoop
+from asynclocks.drop_in._nowait import PausesOfTheLoop
 from asynclocks.exceptions import WouldBlock
 
 __all__ = ["TaskInfo", "WouldBlock", "get_running_tasks", "lowlevel"]

@@ -17,17 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asynclocks import condvar as _condvar, mutex as _mutex, semaphore as _semaphore
 from asynclocks.backends import task_name
-from asynclocks.drop_in._owned import (
+from asynclocks.drop_in._limiter import Limiter
+from asynclocks.drop_in._nowait import CountedSemaphore, LastingFlag, Pauses
+from asynclocks.drop_in._owned import OwnedCondition, OwnedLock
+from asynclocks.drop_in._statistics import (
     CapacityLimiterStatistics,
     ConditionStatistics,
-    CountedSemaphore,
     EventStatistics,
-    LastingFlag,
-    Limiter,
     LockStatistics,
-    OwnedCondition,
-    OwnedLock,
-    Pauses,
     SemaphoreStatistics,
 )
 

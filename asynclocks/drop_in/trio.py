@@ -16,20 +16,15 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from asynclocks import condvar as _condvar, mutex as _mutex
-from asynclocks.drop_in._owned import (
+from asynclocks.drop_in._limiter import Limiter
+from asynclocks.drop_in._nowait import CountedSemaphore, LastingFlag, PausesOfTheLoop, current_task
+from asynclocks.drop_in._owned import OwnedCondition, OwnedLock, Waiter
+from asynclocks.drop_in._statistics import (
     CapacityLimiterStatistics,
     ConditionStatistics,
-    CountedSemaphore,
     EventStatistics,
-    LastingFlag,
-    Limiter,
     LockStatistics,
-    OwnedCondition,
-    OwnedLock,
-    PausesOfTheLoop,
     SemaphoreStatistics,
-    Waiter,
-    current_task,
 )
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from anyio import create_task_group
 
 import asynclocks
 from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _compiled
-from asynclocks._engine import synchronizer
+from asynclocks._engine import ticket_queue
 from asynclocks._engine.ticket import State
 from asynclocks.backends.asyncio import AsyncioParker
 from tests.support import collect, settle, spawn
@@ -51,13 +51,13 @@ def test_the_compiled_module_is_told_of_the_classes_and_its_coroutines_are_corou
 
     told: dict[str, Any] = {}
     core = SimpleNamespace(install=lambda **what: told.update(what) or ((Entering,), threading.RLock))
-    monkeypatch.setattr(synchronizer, "RLock", None)  # so that it is put back
+    monkeypatch.setattr(ticket_queue, "RLock", None)  # so that it is put back
     monkeypatch.delenv("ASYNCLOCKS_PURE", raising=False)
     monkeypatch.setitem(sys.modules, "asynclocks._engine._core", core)
     monkeypatch.setattr("asynclocks._engine._core", core, raising=False)
     assert _compiled._install()
     assert told["Mutex"] is Mutex
-    assert synchronizer.RLock is threading.RLock
+    assert ticket_queue.RLock is threading.RLock
     assert issubclass(Entering, Coroutine)
     assert [name for name in told["hooks"] if not hasattr(Mutex, name)] == []
 

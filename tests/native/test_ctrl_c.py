@@ -16,7 +16,11 @@ from tests.native.striking import Striking
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
-BELOW = ("synchronizer.py", "backends")  # one for all: their every step, for every primitive, would take minutes
+BELOW = (
+    "synchronizer.py",
+    "ticket_queue.py",
+    "backends",
+)  # one for all: their every step, for every primitive, would take minutes
 
 
 async def mutex_block(mutex: Mutex[None]) -> None:

@@ -11,7 +11,8 @@ import pytest
 import sniffio
 
 from asynclocks import ClosedError, DeadlockError, Mutex, Semaphore, UnsupportedLoopError, backends
-from asynclocks._engine.synchronizer import QueuedSynchronizer, State, Ticket
+from asynclocks._engine.synchronizer import QueuedSynchronizer, Ticket
+from asynclocks._engine.ticket import State
 from asynclocks.backends import current_backend
 from asynclocks.testing import Explored, Interrupted, Scenario, ScheduleError, Simulation, Task, explore, pause, replay
 

@@ -1,0 +1,189 @@
+"""What ``read()``, ``write()``, … return: acquisitions that are themselves the guard of their block."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from weakref import ref
+
+from asynclocks import backends
+from asynclocks._engine.deadline import Deadline
+from asynclocks._engine.guards import Acquisition, shown_as
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
+from asynclocks._rw_guards import (
+    LooseReadGuard,
+    LooseUpgradableReadGuard,
+    LooseWriteGuard,
+    ReadGuard,
+    RwGuard,
+    UpgradableReadGuard,
+    WriteGuard,
+)
+from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState
+from asynclocks.backends.seam import uninterrupted
+
+T = TypeVar("T")
+
+
+async def _never_called() -> None: ...
+
+
+class _Block(RwGuard[Any], Acquisition[Any]):
+    """What ``read()``, ``write()``, … return; entered by ``async with``, it is itself the guard.
+
+    One object less, and nobody in the way costs no frame of the engine's.
+    """
+
+    __slots__ = ("_deadline", "_hold", "_lock", "_turned_into")
+
+    _loose: ClassVar[Any]
+    _mode: ClassVar[Mode]
+    _tracked: ClassVar[bool] = True
+    _name: ClassVar[str]
+
+    def __init__(self, lock: ReadWriteState[Any], deadline: Deadline | None) -> None:
+        self._deadline = deadline
+        self._lock = lock
+        self._hold = lock._nothing
+        self._take = _never_called  # as long as it was neither awaited nor entered
+
+    def _begin(self) -> Coroutine[Any, Any, Any]:
+        self._use()
+        return self._await()
+
+    def _use(self) -> None:
+        if self._take is None:
+            raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
+        self._take = None
+
+    @uninterrupted
+    async def _await(self) -> Any:
+        guard = type(self)._loose()
+        guard._hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
+        return guard
+
+    @uninterrupted
+    async def __aenter__(self) -> Self:  # noqa: C901  # in one go
+        if self._take is None:
+            self._use()
+        self._take = None
+        lock = self._lock
+        try:
+            task = backends.hint()
+        except RuntimeError:  # not asyncio
+            task = None
+        if task is not None and lock._head is None and not lock._writing:
+            hold = Ticket()
+            hold.synchronizer = lock
+            hold.request = mode = self._mode
+            hold.owner = ref(task) if self._tracked else None
+            hold.state = WITHDRAWN
+            inner = lock._lock
+            try:
+                if not inner._is_owned():
+                    inner.acquire()
+                    # What is usual, in one go; the rest is `_acquire`.
+                    if lock._head is not None or lock._writing:
+                        pass
+                    elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
+                        lock._reading[hold] = None
+                        hold.state = GRANTED
+                        self._hold = hold
+                    elif lock._admit(hold):
+                        hold.state = GRANTED
+                        self._hold = hold
+                    inner.release()
+                    if lock._deferred:
+                        lock._catch_up()
+            except BaseException:
+                lock._mend(None)
+                lock._give(lock._withdraw, hold)
+                raise
+            if hold.state is GRANTED:
+                return self
+        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=self._deadline)
+        return self
+
+    @uninterrupted
+    async def __aexit__(  # type: ignore[override]  # quicker than *exc
+        self, exc_type: object = None, exc: object = None, traceback: object = None
+    ) -> None:
+        hold = self._hold
+        lock = self._lock
+        try:
+            # Whoever takes the hold out of the table has released it. An arrival stands in line first and looks at
+            # the table then, and we look at the line last: one of us sees the other.
+            if hold.request is READ:
+                del lock._reading[hold]
+            elif hold.request is WRITE:
+                del lock._writing[hold]
+            else:
+                self._leave_block()
+                return
+        except KeyError:  # let go early, or turned into another guard
+            self._leave_block()
+            return
+        hold.state = RELEASED
+        head = lock._head
+        if head is not None and (not lock._reading or head.request is READ or head.request is UPGRADABLE):
+            try:
+                lock._hand_on()  # while somebody reads, none but a reader can be let in
+            except BaseException:
+                lock._hand_on()
+                raise
+
+    def _of(self) -> object:  # type: ignore[override]  # the guard's one
+        return self._lock
+
+    def __repr__(self) -> str:
+        if self._hold is self._lock._nothing:
+            return f"<{self._what} of {self._lock}>"
+        return f"<{self._name} of {self._lock}{', released' if self.released else ''}>"
+
+    def _refuse(self) -> NoReturn:
+        if self._hold is self._lock._nothing:
+            raise RuntimeError(f"{self!r} holds nothing yet; enter it with `async with`, or await it")
+        super()._refuse()
+
+    def __del__(self) -> None:
+        if self._take is not None:
+            Acquisition.__del__(self)
+        elif self._hold.state is GRANTED:
+            RwGuard.__del__(self)
+
+
+class ReadBlock(_Block, ReadGuard[T]):
+    """``async with lock.read()``."""
+
+    __slots__ = ()
+
+    _loose, _mode, _what, _name = LooseReadGuard, READ, "read()", "ReadGuard"
+
+
+class WriteBlock(_Block, WriteGuard[T]):
+    """``async with lock.write()``."""
+
+    __slots__ = ()
+
+    _loose, _mode, _what, _name = LooseWriteGuard, WRITE, "write()", "WriteGuard"
+
+
+class OwnedWriteBlock(WriteBlock[T]):
+    """``async with lock.write_owned()``."""
+
+    __slots__ = ()
+
+    _tracked, _what = False, "write_owned()"
+
+
+class UpgradableReadBlock(_Block, UpgradableReadGuard[T]):
+    """``async with lock.upgradable_read()``."""
+
+    __slots__ = ()
+
+    _loose, _mode, _what, _name = LooseUpgradableReadGuard, UPGRADABLE, "upgradable_read()", "UpgradableReadGuard"
+
+
+shown_as("ReadGuard", ReadBlock)
+shown_as("WriteGuard", WriteBlock, OwnedWriteBlock)
+shown_as("UpgradableReadGuard", UpgradableReadBlock)
