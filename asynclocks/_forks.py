@@ -24,11 +24,17 @@ class _Known(ref[Any]):
 
 
 _with_locks: set[_Known] = set()
+_with_sleepers: set[_Known] = set()
 
 
 def tell_in_child(thing: Any) -> None:
     """Call ``thing._after_fork()`` in every child process as long as there is this thing; a lock is made free there."""
     _with_locks.add(_Known(thing, _with_locks.discard))
+
+
+def tell_in_child_at_last(thing: Any) -> None:
+    """The same, when all locks are free there, and those are gone from their lines who have not come along."""
+    _with_sleepers.add(_Known(thing, _with_sleepers.discard))
 
 
 def freed_in_child(lock: L) -> L:
@@ -39,7 +45,7 @@ def freed_in_child(lock: L) -> L:
 
 def _tell_all() -> None:
     with ExitStack() as all_of_them:  # also if one of them raises
-        for known in list(_with_locks):
+        for known in [*_with_sleepers, *_with_locks]:  # the last one first
             all_of_them.callback(_tell, known())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -78,6 +78,19 @@ class RecoveredTicket(Ticket):
     __slots__ = ()
     if not TYPE_CHECKING:
         recovered = True
+
+
+def look_after(asleep: Iterable[Ticket]) -> None:
+    """In a child process that was just forked: of those who slept in the parent, see to those who were granted.
+
+    Who has come along is woken: perhaps another thread was about to. What the others had not woken up for goes on.
+    """
+    for ticket in asleep:
+        if getattr(ticket, "state", None) is State.GRANTED:  # one that sleeps on a `Place` has none
+            if ticket.is_here():
+                ticket.unpark()
+            else:
+                ticket.pass_on()
 
 
 # What dead tasks held and nobody waited for: the first hold whose guard asks is told.

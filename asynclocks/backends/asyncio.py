@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from asynclocks._engine.ticket import Ticket
+from asynclocks._engine.ticket import Ticket, look_after
+from asynclocks._forks import tell_in_child_at_last
 from asynclocks.backends.awaits import (
     awaited_of,
     awaiters_of,
@@ -66,6 +67,10 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
         self.loop: Callable[[], Any] = _nothing if loop is None else ref(loop)
         self.thread: int = get_ident()  # asyncio's loops say so better themselves
         self.reference: ref[Parked] = ref(self)
+        tell_in_child_at_last(self)
+
+    def _after_fork(self) -> None:
+        look_after([ticket for ticket, future in self.items() if not future.done()])
 
 
 def _parked_in(loop: Any) -> Parked:
@@ -131,7 +136,9 @@ class AsyncioParker(Ticket):
         loop = future.get_loop()
         woken = True
         if _get_running_loop() is not loop:
-            woken = _Wake(future).post(self, loop)
+            woken = _Wake(future, self).post(loop)
+            if woken:
+                return True  # until the wake arrives it sleeps, as a child process may want to know
         else:
             if not future.done():  # a cancelled one wakes by itself
                 future.set_result(None)
@@ -180,13 +187,14 @@ class AsyncioParker(Ticket):
 class _Wake:
     """A wake on its way to another loop. A loop that is closed first drops the wake, and then the grant goes on."""
 
-    __slots__ = ("_future", "_ticket")
+    __slots__ = ("_future", "_is_on_its_way", "_ticket")
 
-    def __init__(self, future: Future[None]) -> None:
-        self._ticket: Ticket | None = None
+    def __init__(self, future: Future[None], ticket: AsyncioParker) -> None:
+        self._is_on_its_way = False
+        self._ticket = ticket
         self._future: Future[None] | None = future
 
-    def post(self, ticket: Ticket, loop: AbstractEventLoop) -> bool:
+    def post(self, loop: AbstractEventLoop) -> bool:
         """False: the loop is closed."""
         try:
             loop.call_soon_threadsafe(self)
@@ -194,16 +202,18 @@ class _Wake:
             if loop.is_closed():
                 return False
             raise
-        self._ticket = ticket  # not before it is on its way: a wake that Ctrl-C stopped is posted again
+        self._is_on_its_way = True  # not before: a wake that Ctrl-C stopped is posted again
         return True
 
     def __call__(self) -> None:
         future, self._future = self._future, None
         if future is not None and not future.done():
             future.set_result(None)
+        self._ticket.leave()
 
     def __del__(self) -> None:
-        if self._ticket is not None and self._future is not None:
+        if self._is_on_its_way and self._future is not None:
+            self._ticket.leave()
             self._ticket.pass_on()
 
 

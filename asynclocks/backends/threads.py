@@ -7,7 +7,8 @@ from _thread import allocate_lock
 from typing import Any
 from weakref import ref
 
-from asynclocks._engine.ticket import Ticket
+from asynclocks._engine.ticket import Ticket, look_after
+from asynclocks._forks import tell_in_child_at_last
 
 
 class PlainThread:
@@ -37,6 +38,20 @@ def this_thread() -> Any:
     return _here.reference
 
 
+class Asleep(dict["ThreadParker", None]):
+    """What threads are parked on, of all locks together."""
+
+    def _after_fork(self) -> None:
+        look_after(list(self))
+        for ticket in list(self):
+            if not ticket.is_here():
+                del self[ticket]
+
+
+_asleep = Asleep()
+tell_in_child_at_last(_asleep)
+
+
 class ThreadParker(Ticket):
     __slots__ = ("_gate", "_sleeper")
 
@@ -47,7 +62,11 @@ class ThreadParker(Ticket):
 
     def park_blocking(self, timeout: float | None) -> bool:
         """Sleep until unparked, at most `timeout` seconds. False: the time is over."""
-        return self._gate.acquire(True, -1 if timeout is None else max(0, min(timeout, threading.TIMEOUT_MAX)))
+        _asleep[self] = None
+        try:
+            return self._gate.acquire(True, -1 if timeout is None else max(0, min(timeout, threading.TIMEOUT_MAX)))
+        finally:
+            _asleep.pop(self, None)
 
     def whose(self) -> Any:
         return self._sleeper()

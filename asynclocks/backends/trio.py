@@ -21,8 +21,21 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from asynclocks._engine.ticket import Ticket
+from asynclocks._engine.ticket import Ticket, look_after
+from asynclocks._forks import tell_in_child_at_last
 from asynclocks.backends.seam import LoopBackend, interruptible_functions, uninterrupted_functions
+
+
+class OnTheirWay(dict["TrioParker", None]):
+    """Who was woken by another thread, and does not know yet."""
+
+    def _after_fork(self) -> None:
+        look_after([ticket for ticket in self if ticket.whose() is not None])
+        self.clear()
+
+
+_on_their_way = OnTheirWay()
+tell_in_child_at_last(_on_their_way)
 
 
 class TrioParker(Ticket):
@@ -78,11 +91,17 @@ class TrioParker(Ticket):
         if _in_a_step_of(self._token):
             self._wake()
             return True
+        _on_their_way[self] = None
         try:
-            self._token.run_sync_soon(self._wake)
+            self._token.run_sync_soon(self._arrive)
         except trio.RunFinishedError:
+            del _on_their_way[self]
             return False
         return True
+
+    def _arrive(self) -> None:
+        self._wake()
+        _on_their_way.pop(self, None)
 
     def _wake(self) -> None:
         sleeper, self._sleeper = self._sleeper(), _nobody

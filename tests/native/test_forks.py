@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +15,13 @@ from threading import RLock
 from typing import Any
 
 import pytest
+from anyio import create_task_group
 
 from asynclocks import ConcurrentMap, Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore, _forks
 from asynclocks._engine import deadlock
+from asynclocks.backends.seam import FRAMES_HOLD_STILL
 from asynclocks.recipes import InMemoryCache
-from tests.native.threaded import wait_until
+from tests.native.threaded import PAUSES, RUNNERS, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
@@ -218,3 +221,180 @@ def test_what_is_held_stays_held_in_the_child() -> None:
     with mutex.try_lock():
         in_a_child(use)
     assert not mutex.locked()
+
+
+def free_mutex(mutex: Mutex[int]) -> None:
+    mutex.blocking_lock(1).release()
+
+
+# How a thread or a task waits for what the forking thread holds, and what a child can have only if it is free.
+GIVEN: dict[str, Any] = {
+    "mutex": (lambda: Mutex(0), Mutex.try_lock, Mutex.blocking_lock, Mutex.lock, free_mutex),
+    "acquire": (lambda: Mutex(0), Mutex.try_lock, Mutex.blocking_acquire, Mutex.acquire, free_mutex),
+    "semaphore": (
+        lambda: Semaphore(1),
+        Semaphore.try_acquire,
+        Semaphore.blocking_acquire,
+        Semaphore.acquire,
+        lambda semaphore: semaphore.blocking_acquire(1, 1).release(),
+    ),
+    "rwlock": (
+        lambda: RwLock(0),
+        RwLock.try_write,
+        RwLock.blocking_read,
+        RwLock.read,
+        lambda lock: lock.blocking_write(1).release(),
+    ),
+    "key": (
+        ConcurrentMap,
+        lambda shared: shared.try_entry("a"),
+        lambda shared: shared.blocking_entry("a"),
+        lambda shared: shared.entry("a"),
+        lambda shared: shared.blocking_entry("a", 1).release(),
+    ),
+    "flight": (
+        ConcurrentMap,
+        lambda shared: shared.try_entry("a"),
+        lambda shared: shared.blocking_get_or_insert_with("a", lambda: 1),
+        lambda shared: shared.get_or_insert_with("a", lambda: 1),
+        lambda shared: shared.blocking_get_or_insert_with("a", lambda: 1, 1),
+    ),
+}
+
+
+def let_go(taken: object) -> None:
+    if hasattr(taken, "release"):
+        taken.release()
+
+
+def waits_for_it(thing: Any) -> bool:
+    return bool(thing.statistics().waiting if isinstance(thing, ConcurrentMap) else thing._waiting)
+
+
+@pytest.fixture
+def no_switch() -> Iterator[None]:
+    """Whoever runs goes on until it waits for something."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(ALARM)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.skipif(not FRAMES_HOLD_STILL, reason="without a GIL whoever is woken is awake at once")
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_what_was_handed_to_a_thread_that_has_not_woken_yet_is_free_in_the_child(given: Any, no_switch: None) -> None:
+    """The thread is not there, so it was not the thread's."""
+    make, hold, wait, _, use = given
+    thing = make()
+    guard = hold(thing)
+    thread = threading.Thread(target=lambda: let_go(wait(thing)))
+    thread.start()
+    wait_until(lambda: waits_for_it(thing))
+    guard.release()
+    assert not waits_for_it(thing)
+    in_a_child(lambda: use(thing))
+    thread.join()
+
+
+@pytest.mark.parametrize("loop", RUNNERS)
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_what_was_handed_to_a_task_of_another_thread_that_has_not_woken_yet_is_free_in_the_child(
+    given: Any, loop: str
+) -> None:
+    """Its loop does not run there."""
+    make, hold, _, wait, use = given
+    thing = make()
+    guard = hold(thing)
+    busy, go_on = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async def keep_busy() -> None:
+            while not waits_for_it(thing):
+                await PAUSES[loop]()
+            busy.set()
+            go_on.wait(ALARM)
+
+        async def take() -> None:
+            let_go(await wait(thing))
+
+        async with create_task_group() as group:
+            group.start_soon(take)
+            group.start_soon(keep_busy)
+
+    thread = threading.Thread(target=RUNNERS[loop], args=(main,))
+    thread.start()
+    busy.wait(ALARM)
+    guard.release()
+    assert not waits_for_it(thing)
+    in_a_child(lambda: use(thing))
+    go_on.set()
+    thread.join()
+
+
+def test_who_was_given_it_by_another_thread_in_the_middle_of_it_wakes_in_the_child() -> None:
+    """That thread would have woken it, and is not there."""
+    waking, go_on = threading.Event(), threading.Event()
+
+    class SlowMutex(Mutex[int]):
+        def _wake(self, granted: Any) -> None:
+            if threading.current_thread() is releasing:
+                waking.set()
+                go_on.wait(ALARM)
+            super()._wake(granted)
+
+    mutex = SlowMutex(0)
+    guard = mutex.try_lock()
+    releasing = threading.Thread(target=guard.release)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(mutex.acquire())
+        await asyncio.sleep(0)
+        releasing.start()
+        assert waking.wait(ALARM)
+
+        loop: Any = asyncio.get_running_loop()
+
+        def use() -> None:
+            loop._run_once()
+            assert waiting._fut_waiter.done()  # type: ignore[attr-defined]
+
+        in_a_child(use)
+        assert not waiting._fut_waiter.done()  # type: ignore[attr-defined]
+        go_on.set()
+        await waiting
+        releasing.join()
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_forks_in_a_signal_handler_as_it_waits_goes_on_waiting_in_the_child() -> None:
+    """What it waits for is given to it there."""
+    mutex = Mutex(0)
+    guard = mutex.try_lock()
+    here, child = os.getpid(), []
+
+    def fork(*_: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child.append(os.fork())
+        if not child[0]:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(ALARM)
+        guard.release()
+
+    before = signal.signal(signal.SIGUSR1, fork)
+
+    def interrupt() -> None:
+        wait_until(lambda: mutex.statistics().waiting)
+        os.kill(here, signal.SIGUSR1)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    try:
+        mutex.blocking_lock(ALARM).release()
+    finally:
+        if os.getpid() != here:
+            os._exit(sys.exception() is not None)
+        signal.signal(signal.SIGUSR1, before)
+    interrupting.join()
+    assert os.waitpid(child[0], 0)[1] == 0
