@@ -39,7 +39,7 @@ static struct { Py_ssize_t guard, of, take, what; } acquisition;
 static struct { Py_ssize_t reference; } parked_table;
 
 #define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
-    X(_holder_sleeps) X(_fut_waiter) X(done) X(get_coro) X(cr_running) X(_give) X(_withdraw) X(_wake) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
+    X(_holder_sleeps) X(_fut_waiter) X(done) X(get_coro) X(cr_running) X(_mend) X(_withdraw) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
 #define DECLARE(N) static PyObject *s_##N;
 NAMES(DECLARE)
 
@@ -90,6 +90,32 @@ static void set_exception(PyObject *exception) { /* steals */
 #else
     PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
 #endif
+}
+
+/* The exception that is set is about a missing attribute only: it is cleared. 0: it is another, which a signal handler may have
+   raised in Python called here. */
+static int just_absent(void) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return 0;
+    PyErr_Clear();
+    return 1;
+}
+
+/* Call a method that makes whole what an exception cut short, again if it is struck itself (docs/decisions, whoever is struck
+   mends). `exception` is raised afterwards, or what struck meanwhile; stolen. */
+static void mend(PyObject *object, PyObject *method, PyObject *argument, PyObject *exception) {
+    PyObject *arguments[] = {object, argument}, *mended = NULL;
+    for (int tried = 0; mended == NULL && tried < 2; tried++) {
+        mended = PyObject_VectorcallMethod(method, arguments, argument == NULL ? 1 : 2, NULL);
+        if (mended == NULL) {
+            PyObject *another = take_exception(), *context = PyException_GetContext(another);
+            if (context == NULL && another != exception) PyException_SetContext(another, exception);
+            else Py_DECREF(exception);
+            Py_XDECREF(context);
+            exception = another;
+        }
+    }
+    Py_XDECREF(mended);
+    set_exception(exception);
 }
 
 /* ---- The internal lock ---- */
@@ -195,15 +221,28 @@ static PyObject *from_pool(Pool *pool) {
 }
 static void to_pool(Pool *pool, PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    PyObject_GC_UnTrack(object);
     for (Py_ssize_t *slot = pool->slots; *slot >= 0; slot++) Py_CLEAR(SLOT(object, *slot));
     if (type == pool->type && pool->count < MOST_SPARE && !PyObject_GC_IsFinalized(object)) pool->spare[pool->count++] = object;
     else type->tp_free(object);
     Py_DECREF(type);
 }
-static void guard_dealloc(PyObject *object) { to_pool(&guards, object); }
-static void parker_dealloc(PyObject *object) { to_pool(&parkers, object); }
-static void ticket_dealloc(PyObject *object) { to_pool(&tickets, object); }
+static void guard_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    to_pool(&guards, object);
+}
+/* Tickets are chained, and a long chain may be dropped at once: not by recursion. */
+static void parker_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    Py_TRASHCAN_BEGIN(object, parker_dealloc)
+    to_pool(&parkers, object);
+    Py_TRASHCAN_END
+}
+static void ticket_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    Py_TRASHCAN_BEGIN(object, ticket_dealloc)
+    to_pool(&tickets, object);
+    Py_TRASHCAN_END
+}
 
 /* ---- The loop ---- */
 
@@ -238,10 +277,7 @@ static int runs_elsewhere(void) {
 /* The running loop's table of parked tasks, a new reference. */
 static PyObject *parked_here(PyObject *loop) {
     PyObject *table = PyObject_GetAttr(loop, s__asynclocks_parked);
-    if (table == NULL) {
-        PyErr_Clear();
-        table = PyObject_CallOneArg(parked_in, loop);
-    }
+    if (table == NULL && just_absent()) table = PyObject_CallOneArg(parked_in, loop);
     if (table != NULL && (Py_TYPE(table) != Parked || SLOT(table, parked_table.reference) == NULL)) {
         PyErr_SetString(PyExc_TypeError, "asynclocks: the loop's _asynclocks_parked is not the library's");
         Py_CLEAR(table);
@@ -281,22 +317,39 @@ static PyObject *park(PyObject *waiter) {
     return future;
 }
 
-/* Take from the table what this parker sleeps on, a new reference; NULL without an error: it does not sleep. */
-static PyObject *take_future(PyObject *table, PyObject *waiter) {
-    PyObject *future = PyDict_GetItemWithError(table, waiter);
-    if (future == NULL) { PyErr_Clear(); return NULL; }
-    Py_INCREF(future);
-    if (PyDict_DelItem(table, waiter) < 0) PyErr_Clear();
-    return future;
+/* Let nothing be found in the table of what this parker slept on. */
+static void leave_table(PyObject *table, PyObject *waiter) {
+    if (PyDict_DelItem(table, waiter) < 0) PyErr_Clear(); /* there is nothing */
 }
 
 /* AsyncioParker.leave */
-static void leave_table(PyObject *waiter) {
+static void leave(PyObject *waiter) {
     PyObject *table = referent(SLOT(waiter, parker.parked));
     if (table == NULL) return;
-    PyObject *future = take_future(table, waiter);
+    leave_table(table, waiter);
     Py_DECREF(table);
-    Py_XDECREF(future);
+}
+
+/* AsyncioParker.unpark, as far as the waiter's loop runs here and its table is `table`. */
+static int unpark_here(PyObject *waiter, PyObject *loop, PyObject *table) {
+    PyObject *future = Py_XNewRef(PyDict_GetItemWithError(table, waiter)), *nothing, *task;
+    if (future == NULL) { PyErr_Clear(); return 1; } /* not parked yet */
+    nothing = PyObject_CallMethodOneArg(future, s_set_result, Py_None);
+    Py_DECREF(future);
+    if (nothing == NULL) {
+        if (!PyErr_ExceptionMatches(InvalidStateError)) return -1;
+        PyErr_Clear(); /* a cancelled one wakes by itself */
+    }
+    Py_XDECREF(nothing);
+    task = task_of_asyncio();
+    if (task == NULL) { /* not in a task's step: the loop may be about to sleep */
+        nothing = PyObject_CallMethodOneArg(waiter, s__nudge, loop);
+        if (nothing == NULL) return -1;
+        Py_DECREF(nothing);
+    }
+    Py_XDECREF(task);
+    leave_table(table, waiter); /* last: whoever is struck on the way does it again */
+    return 1;
 }
 
 /* AsyncioParker.unpark. 1: woken; 0: it can never resume; -1: an error. */
@@ -306,32 +359,12 @@ static int unpark(PyObject *waiter) {
     if (loop == NULL) goto end;
     Py_XSETREF(SLOT(waiter, parker.unparked), Py_NewRef(Py_True));
     if (table == NULL) { woken = 0; goto end; } /* the loop is gone, and its tasks are gone with it */
-    if (loop != Py_None) {
-        here = PyObject_GetAttr(loop, s__asynclocks_parked);
-        if (here == NULL) PyErr_Clear();
-    }
-    if (here != table || Py_TYPE(table) != Parked) { /* another thread's loop */
+    if (loop != Py_None && (here = PyObject_GetAttr(loop, s__asynclocks_parked)) == NULL && !just_absent()) goto end;
+    if (here == table && Py_TYPE(table) == Parked) woken = unpark_here(waiter, loop, table);
+    else { /* another thread's loop */
         PyObject *answer = PyObject_CallOneArg(unpark_anywhere, waiter);
         if (answer != NULL) { woken = PyObject_IsTrue(answer); Py_DECREF(answer); }
-        goto end;
     }
-    PyObject *future = take_future(table, waiter);
-    if (future == NULL) { woken = 1; goto end; } /* not parked yet */
-    PyObject *nothing = PyObject_CallMethodOneArg(future, s_set_result, Py_None);
-    Py_DECREF(future);
-    if (nothing == NULL) {
-        if (!PyErr_ExceptionMatches(InvalidStateError)) goto end;
-        PyErr_Clear(); /* a cancelled one wakes by itself */
-    }
-    Py_XDECREF(nothing);
-    PyObject *task = task_of_asyncio();
-    if (task == NULL) { /* not in a task's step: the loop may be about to sleep */
-        nothing = PyObject_CallMethodOneArg(waiter, s__nudge, loop);
-        if (nothing == NULL) goto end;
-        Py_DECREF(nothing);
-    }
-    Py_XDECREF(task);
-    woken = 1;
 end:
     Py_XDECREF(here);
     Py_XDECREF(table);
@@ -460,7 +493,7 @@ static inline PyObject *waiting_after(PyObject *m, Py_ssize_t change) {
 static int append(PyObject *m, PyObject *waiter) {
     PyObject *waiting = waiting_after(m, 1), *tail = SLOT(m, line.tail);
     if (waiting == NULL) return -1;
-    if (is_busy(m) || is_free(m) || (tail == Py_None ? SLOT(m, line.head) != Py_None : !is_ticket(tail))) {
+    if (is_busy(m) || is_free(m) || PyList_GET_SIZE(SLOT(m, line.deferred)) > 0 || (tail == Py_None ? SLOT(m, line.head) != Py_None : !is_ticket(tail))) {
         Py_DECREF(waiting);
         return 1;
     }
@@ -473,6 +506,27 @@ static int append(PyObject *m, PyObject *waiter) {
     Py_XDECREF(old);
     Py_DECREF(waiting);
     return 0;
+}
+
+/* The end of FreeMutex._hand_over: wake who was granted the mutex. 0: done; -1: an error. */
+static int wake(PyObject *m, PyObject *waiter) {
+    PyObject *nothing = Py_NewRef(Py_None);
+    int woken = unpark(waiter);
+    if (woken == 0) { /* its loop is closed: the grant goes on */
+        PyObject *dead = PyList_New(1);
+        if (dead != NULL) {
+            PyList_SET_ITEM(dead, 0, Py_NewRef(waiter));
+            Py_SETREF(nothing, PyObject_CallMethodOneArg(m, s__pass_on, dead));
+            Py_DECREF(dead);
+        }
+        else Py_CLEAR(nothing);
+    }
+    if (woken >= 0 && nothing != NULL && PyList_GET_SIZE(SLOT(m, line.deferred)) > 0)
+        Py_SETREF(nothing, PyObject_CallMethodNoArgs(m, s__catch_up));
+    int failed = woken < 0 || nothing == NULL;
+    Py_XDECREF(nothing);
+    if (failed) mend(m, s__mend, waiter, take_exception());
+    return failed ? -1 : 0;
 }
 
 /* FreeMutex._hand_over. 0: done; 1: it is to be done in Python; -1: an error. */
@@ -498,30 +552,9 @@ static int hand_over(PyObject *m) {
     Py_XDECREF(old_before);
     Py_DECREF(old_after);
     Py_DECREF(waiting);
-    int woken = unpark(waiter);
-    PyObject *nothing = Py_None;
-    if (woken == 0) { /* its loop is closed: the grant goes on */
-        PyObject *dead = PyList_New(1), *next = NULL;
-        nothing = NULL;
-        if (dead != NULL) {
-            PyList_SET_ITEM(dead, 0, Py_NewRef(waiter));
-            next = PyObject_CallMethodOneArg(m, s__pass_on, dead);
-            Py_DECREF(dead);
-        }
-        if (next != NULL) {
-            nothing = PyObject_CallMethodOneArg(m, s__wake, next);
-            Py_DECREF(next);
-        }
-        if (nothing != NULL) Py_DECREF(nothing);
-    }
+    int left = wake(m, waiter);
     Py_DECREF(waiter);
-    if (woken < 0 || nothing == NULL) return -1;
-    if (PyList_GET_SIZE(SLOT(m, line.deferred)) > 0) {
-        nothing = PyObject_CallMethodNoArgs(m, s__catch_up);
-        if (nothing == NULL) return -1;
-        Py_DECREF(nothing);
-    }
-    return 0;
+    return left;
 }
 
 /* End the present hold: by the token, or by handing over. 0: done; 1: it is to be done in Python; -1: an error. */
@@ -536,28 +569,30 @@ static int end_hold(PyObject *m) {
 
 /* ---- Awaitables ---- */
 
-/* One StopIteration is used again and again to return guards: making one costs as much as taking a mutex. */
+/* One StopIteration is used again and again to return guards, as long as nobody keeps it: making one costs as much as taking
+   a mutex. */
 static PyObject *spare;
 
+static int is_spoilt(PyObject *exception) { /* somebody keeps it, or raised it on, or it still has its value */
+    PyStopIterationObject *stop = (PyStopIterationObject *)exception;
+    return Py_REFCNT(stop) != 1 || (stop->value != NULL && stop->value != Py_None) || stop->traceback != NULL || stop->context != NULL || stop->cause != NULL
+        || stop->dict != NULL || stop->notes != NULL;
+}
 static PyObject *give(PyObject *value) { /* steals; returns NULL, as tp_iternext does that returns a value */
-    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
-    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->traceback == NULL && stop->context == NULL && stop->cause == NULL
-        && stop->dict == NULL && stop->notes == NULL) {
-        PyObject *old = stop->value;
-        stop->value = value;
-        Py_XDECREF(old);
-        set_exception(Py_NewRef(spare));
-        return NULL;
+    while (is_spoilt(spare)) {
+        PyObject *fresh = PyObject_CallNoArgs(PyExc_StopIteration);
+        if (fresh == NULL) { Py_DECREF(value); return NULL; }
+        Py_SETREF(spare, fresh); /* what the old one kept may have a finalizer, which comes here too */
     }
-    PyErr_SetObject(PyExc_StopIteration, value);
-    Py_DECREF(value);
+    Py_XSETREF(((PyStopIterationObject *)spare)->value, value); /* from nothing, or None */
+    set_exception(Py_NewRef(spare));
     return NULL;
 }
 
 /* What was returned is not ours to keep. */
 static inline void forget(void) {
     PyStopIterationObject *stop = (PyStopIterationObject *)spare;
-    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->value != NULL) Py_CLEAR(stop->value);
+    if (Py_REFCNT(stop) == 1 && stop->value != NULL) Py_CLEAR(stop->value);
 }
 
 /* What an exit returns: a coroutine that is done. */
@@ -630,25 +665,25 @@ static void enter_over(Enter *e) {
 
 /* The wait ends by the exception that is set, as in QueuedSynchronizer._acquire. One is set afterwards too. */
 static void enter_fails(Enter *e) {
-    PyObject *exception = take_exception(), *outside = PyErr_GetHandledException(), *withdraw, *given = NULL;
-    PyObject *waiter = e->waiter;
+    PyObject *exception = take_exception(), *outside = PyErr_GetHandledException(), *waiter = e->waiter;
+    PyObject *deferred = SLOT(e->lock, line.deferred), *withdraw, *change = NULL;
     e->waiter = NULL;
     e->stage = OVER;
-    PyErr_SetHandledException(exception); /* `being_closed` looks at it */
-    leave_table(waiter);
-    withdraw = PyObject_GetAttr(e->lock, s__withdraw);
-    if (withdraw != NULL) {
-        given = PyObject_CallMethodObjArgs(e->lock, s__give, withdraw, waiter, NULL);
-        Py_DECREF(withdraw);
+    PyErr_SetHandledException(exception); /* `_catch_up` is called in its `except` */
+    if ((withdraw = PyObject_GetAttr(e->lock, s__withdraw)) != NULL) change = PyTuple_Pack(2, withdraw, waiter);
+    if (change == NULL || deferred == NULL || !PyList_CheckExact(deferred) || PyList_Append(deferred, change) < 0) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "asynclocks: _deferred is no list");
+        Py_DECREF(exception);
     }
+    else { /* whatever strikes now, it is withdrawn */
+        leave(waiter);
+        mend(e->lock, s__catch_up, NULL, exception);
+    }
+    Py_XDECREF(change);
+    Py_XDECREF(withdraw);
     Py_DECREF(waiter);
     PyErr_SetHandledException(outside);
     Py_XDECREF(outside);
-    if (given == NULL) Py_DECREF(exception); /* what is set now has it as its context */
-    else {
-        Py_DECREF(given);
-        set_exception(exception);
-    }
 }
 
 /* It was used too early: Python is to begin. */
@@ -667,6 +702,20 @@ static int enter_delegates(Enter *e) {
     return e->coroutine == NULL ? -1 : 0;
 }
 
+/* backends.awaits.is_starting_another, of a task that waits for nothing; -1: an error. */
+static int starts_another(PyObject *task) {
+    PyObject *value = PyObject_CallMethodNoArgs(task, s_done), *coroutine;
+    int answer = value == NULL ? -1 : PyObject_IsTrue(value);
+    Py_XDECREF(value);
+    if (answer != 0) return answer < 0 ? -1 : 0; /* to ask one that is done for its coroutine crashes 3.12.0 and 3.12.1 */
+    if ((coroutine = PyObject_CallMethodNoArgs(task, s_get_coro)) == NULL) return -1;
+    value = PyObject_GetAttr(coroutine, s_cr_running);
+    Py_DECREF(coroutine);
+    if (value == NULL) return just_absent() ? 0 : -1;
+    Py_DECREF(value);
+    return value == Py_True;
+}
+
 /* AsyncioBackend.sleeps; -1: an error. */
 static int sleeps(PyObject *task) {
     int answer = -1;
@@ -676,14 +725,7 @@ static int sleeps(PyObject *task) {
         value = PyObject_CallMethodNoArgs(future, s_done);
         if (value != NULL) { answer = value == Py_False; Py_DECREF(value); }
     }
-    else if ((answer = PyObject_IsTrue(eager_tasks)) > 0) { /* is it starting another, which is eager? */
-        PyObject *coroutine = PyObject_CallMethodNoArgs(task, s_get_coro);
-        value = coroutine == NULL ? NULL : PyObject_GetAttr(coroutine, s_cr_running);
-        if (value == NULL) PyErr_Clear();
-        answer = value == Py_True;
-        Py_XDECREF(value);
-        Py_XDECREF(coroutine);
-    }
+    else if ((answer = PyObject_IsTrue(eager_tasks)) > 0) answer = starts_another(task);
     Py_DECREF(future);
     return answer;
 }
@@ -727,7 +769,7 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
     }
     if (left != 0) { /* or it was released meanwhile, or somebody is inside the internal lock */
         PyObject *exception = take_exception();
-        leave_table(waiter);
+        leave(waiter);
         Py_DECREF(waiter);
         Py_CLEAR(future);
         if (exception != NULL) set_exception(exception);
@@ -791,7 +833,9 @@ static PyObject *enter_resumes(Enter *e) {
     if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason */
         value = park(e->waiter);
         if (value == NULL) enter_fails(e);
-        return value;
+        if (value == NULL || SLOT(e->waiter, ticket.state) == queued) return value;
+        Py_DECREF(value); /* granted meanwhile, by another thread, which may have found no future */
+        leave(e->waiter);
     }
     value = e->way == BY_BLOCK ? new_guard(e->lock) : e->way == SPELLED ? Py_NewRef(Py_True) : new_loose_guard(e->lock, e->waiter);
     if (value == NULL || (e->way == SPELLED && PyList_Append(SLOT(e->lock, mutex.spelled), Py_None) < 0)) {
@@ -950,7 +994,7 @@ static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of) {
 }
 
 /* FreeMutex.__aexit__. It is done when it is called, not when it is awaited: Ctrl-C may come in between, in the user's frame. */
-static PyObject *leave(PyObject *slow, PyObject *const *args, Py_ssize_t n) {
+static PyObject *exit_block(PyObject *slow, PyObject *const *args, Py_ssize_t n) {
     PyObject *m = args[0];
     if (is_usual(m) && SLOT(m, mutex.early) == Py_None && SLOT(m, mutex.held) != Py_None && !is_busy(m)) {
         int left = end_hold(m);
@@ -992,7 +1036,7 @@ static PyObject *exit_call(PyObject *self, PyObject *const *args, size_t n, PyOb
     if (count > 3) { PyErr_SetString(PyExc_TypeError, "__aexit__() takes at most three arguments"); return NULL; }
     for (Py_ssize_t i = 0; i < count; i++) all[i + 1] = args[i];
     Py_INCREF(self); /* it keeps the lock */
-    PyObject *result = leave(x->slow, all, 4);
+    PyObject *result = exit_block(x->slow, all, 4);
     Py_DECREF(self);
     return result;
 }
@@ -1042,7 +1086,7 @@ static PyObject *call_exit(PyObject *self, PyObject *const *args, size_t n, PyOb
     Twin *twin = (Twin *)self;
     Py_ssize_t count = PyVectorcall_NARGS(n);
     if (count < 1 || count > 4 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
-    return leave(twin->slow, args, count);
+    return exit_block(twin->slow, args, count);
 }
 #define TWIN_TYPE(TYPE, NAME, GET) static PyTypeObject TYPE = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core." NAME, \
     .tp_basicsize = sizeof(Twin), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR \

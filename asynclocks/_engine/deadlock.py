@@ -21,6 +21,7 @@ import warnings
 from _thread import allocate_lock
 from collections.abc import Hashable, Iterator
 from enum import Enum
+from gc import get_referents
 from sys import getrefcount
 from typing import Any, Literal, TypeAlias
 from weakref import ref
@@ -206,13 +207,16 @@ def ticket_of(coroutine: Any) -> Ticket | None:
     """The ticket that who sleeps in this coroutine waits with, without a deadline."""
     if not FRAMES_HOLD_STILL:
         return None
+    one: Any = None
     for one in coroutines_in(coroutine):
         code, frame = getattr(one, "cr_code", None), getattr(one, "cr_frame", None)
         if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and frame is not None:
             found = frame.f_locals
             ticket = found.get("ticket")
             return ticket if isinstance(ticket, Ticket) and found.get("deadline") is None else None
-    return None
+    # Where the engine is compiled: what is awaited in the place of that coroutine refers to its ticket.
+    behind = get_referents(getattr(one, "cr_await", None))
+    return next((found for found in behind if isinstance(found, Ticket)), None)
 
 
 def _owners(ticket: Ticket) -> Iterator[Any]:

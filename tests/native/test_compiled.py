@@ -19,7 +19,7 @@ from anyio import create_task_group
 import asynclocks
 from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _compiled
 from asynclocks._engine import ticket_queue
-from asynclocks._engine.ticket import State
+from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends.asyncio import AsyncioParker
 from tests.support import collect, settle, spawn
 
@@ -248,6 +248,24 @@ async def test_a_parked_entry_goes_on_parking_when_it_is_driven_without_reason()
     assert not mutex.locked()
 
 
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_parked_entry_whose_task_holds_nothing_is_seen_in_a_deadlock() -> None:
+    """The holder of the other mutex awaits that task; so whoever it waits for may not wait for the other mutex."""
+    ours, theirs = Mutex(name="ours"), Mutex(name="theirs")
+
+    async def parent() -> None:
+        async with theirs:
+            await asyncio.create_task(one_block(ours))
+
+    async with ours:
+        task = asyncio.create_task(parent())
+        await settle()
+        assert ours.statistics().waiting == 1
+        with pytest.raises(DeadlockError):
+            await enter(theirs)
+    await task
+
+
 # Guards.
 async def test_a_guard_that_let_go_refuses_its_value() -> None:
     """Reading and setting it, as the pure one does."""
@@ -408,6 +426,138 @@ async def test_a_lock_that_is_used_while_it_is_handed_over_is_consistent(loop: S
     await mutex.__aexit__()
     assert not mutex.locked()
     assert mutex.statistics().waiting == 0
+
+
+# A signal handler's exception can come out of what C calls in Python, and nowhere else in it: whoever is struck mends.
+class Struck(BaseException):
+    """What a signal handler raises, as Ctrl-C raises KeyboardInterrupt."""
+
+
+def once(function: Callable[..., Any], strike: Callable[[], object]) -> Callable[..., Any]:
+    """The function, which calls `strike` at the beginning of its first call."""
+    strikes = [strike]
+
+    def struck_once(*args: Any, **kwargs: Any) -> Any:
+        if strikes:
+            strikes.pop()()
+        return function(*args, **kwargs)
+
+    return struck_once
+
+
+def be_struck() -> None:
+    raise Struck
+
+
+async def struck_block(mutex: Mutex[None]) -> None:
+    with pytest.raises(Struck):
+        await one_block(mutex)
+
+
+@only_compiled  # Python does not ask for the table there
+@struck
+async def test_who_was_granted_is_woken_though_its_wake_is_interrupted(loop: StruckLoop) -> None:
+    """The interrupt comes out of the release, which was made."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    waiter = asyncio.create_task(one_block(mutex))
+    await settle()
+    loop.strike = be_struck
+    with pytest.raises(Struck):
+        guard.release()
+    assert guard.released
+    await waiter
+    assert not mutex.locked()
+
+
+@struck
+async def test_a_loop_about_to_sleep_is_told_though_that_is_interrupted(loop: StruckLoop) -> None:
+    """A wake outside of any task's step tells the loop, and once more where an interrupt came first."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    waiter = asyncio.create_task(one_block(mutex))
+    await settle()
+    told: list[object] = []
+    tell = loop.call_soon_threadsafe
+    strike = once(lambda *args: told.append(args) or tell(*args), be_struck)
+    loop.call_soon_threadsafe = strike  # type: ignore[method-assign]
+
+    def release() -> None:
+        with pytest.raises(Struck):
+            guard.release()
+
+    loop.call_soon(release)
+    await waiter
+    assert told
+    assert not mutex.locked()
+
+
+@struck
+async def test_an_entry_that_is_interrupted_as_it_parks_is_not_in_line(loop: StruckLoop) -> None:
+    """The future is made then that it would sleep on; whether it debugs, the loop is asked there."""
+    mutex: Mutex[None] = Mutex()
+    with await mutex.lock_owned():
+        task = asyncio.create_task(struck_block(mutex))
+        loop.get_debug = once(loop.get_debug, be_struck)  # type: ignore[method-assign]
+        await task
+        assert mutex.statistics().waiting == 0
+    assert not mutex.locked()
+
+
+@struck
+async def test_an_entry_that_is_interrupted_as_it_parks_again_leaves_the_line(loop: StruckLoop) -> None:
+    """It was woken without reason."""
+    mutex: Mutex[None] = Mutex()
+    with await mutex.lock_owned():
+        task: Any = asyncio.create_task(struck_block(mutex))
+        await settle()
+        task._fut_waiter.set_result(None)
+        loop.get_debug = once(loop.get_debug, be_struck)  # type: ignore[method-assign]
+        await task
+        assert mutex.statistics().waiting == 0
+    assert not mutex.locked()
+
+
+@struck
+async def test_a_grant_that_comes_as_an_entry_parks_again_is_not_slept_over(loop: StruckLoop) -> None:
+    """Another thread may hand over while the future is made."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    task: Any = asyncio.create_task(one_block(mutex))
+    await settle()
+    task._fut_waiter.set_result(None)
+    loop.get_debug = once(loop.get_debug, guard.release)  # type: ignore[method-assign]
+    async with asyncio.timeout(10):
+        await task
+    assert not mutex.locked()
+
+
+@struck
+async def test_a_cancelled_entry_that_is_interrupted_as_it_leaves_the_line_holds_nobody_up(loop: StruckLoop) -> None:
+    """Whoever comes next takes it out, if nobody did before."""
+    mutex: Mutex[None] = Mutex()
+    guard = await mutex.lock_owned()
+    task = asyncio.create_task(struck_block(mutex))
+    await settle()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mutex, "_catch_up", once(Mutex._catch_up, be_struck))
+        task.cancel()
+        await task
+    other = asyncio.create_task(one_block(mutex))
+    await settle()
+    assert mutex.statistics().waiting == 1
+    guard.release()
+    await other
+    assert not mutex.locked()
+
+
+def test_a_long_chain_of_tickets_can_be_dropped_at_once() -> None:
+    """Its end is not reached by recursion."""
+    first = ticket = Ticket()
+    for _ in range(1_000_000):
+        ticket.after = Ticket()
+        ticket = ticket.after
+    del first, ticket
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
