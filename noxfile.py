@@ -38,6 +38,7 @@ nox.options.sessions = [
     "lint",
     "types",
     "docs",
+    "site",
     "examples",
 ]
 
@@ -240,11 +241,29 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run the examples in README, docs and docstrings."""
     install(session, "docs")
-    pages = ["README.md", "CONTRIBUTING.md", "docs"]
+    pages = ["README.md", "CONTRIBUTING.md", "docs", "--ignore=docs/conf.py", "--ignore=docs/live"]
     # These can be imported inside Pyodide only.
     inside = [f"--ignore=asynclocks/backends/{name}.py" for name in ("webloop", "workers/platform")]
     docstrings = ["--doctest-modules", "asynclocks", *inside]
     session.run("python", "-m", "pytest", "-p", "tools.documented", *pages, *docstrings, *session.posargs)
+
+
+@nox.session(python="3.13")  # the oldest that Sphinx runs on
+def site(session: nox.Session) -> None:
+    """Build the documentation's site in `build/site`; `-- --serve` shows it on 127.0.0.1:8000.
+
+    A warning fails, and so does a link to nothing or a public name that the reference lacks.
+    """
+    install(session, "site", library=".[trio,httpx]")
+    built = "build/site"
+    strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet", "--jobs=auto"]
+    session.run("python", "-m", "sphinx", *strict, "docs", built)
+    options = list(session.posargs)
+    if "--serve" in options:
+        options.remove("--serve")
+        session.run("python", "-m", "http.server", "--bind=127.0.0.1", f"--directory={built}", *options)
+    else:
+        session.run("python", "-m", "pytest", "tests/site", *options, env={"ASYNCLOCKS_SITE": built})
 
 
 @nox.session
