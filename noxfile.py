@@ -208,10 +208,12 @@ def freethreaded(session: nox.Session) -> None:
     if session.posargs:
         session.run(*pytest, *session.posargs, env=off)
     else:
-        # It collects at each instruction, and each time all that lives is looked at: little, in a process of its own.
-        alone = "tests/native/test_ctrl_c.py"
-        session.run(*pytest, "--numprocesses=auto", "--dist=loadfile", *folders, f"--ignore={alone}", env=off)
-        session.run(*pytest, alone, env=off)
+        # They collect all the time, and each time all that lives is looked at: little, in a process of their own.
+        alone = [f"tests/native/{name}.py" for name in ("test_compiled", "test_ctrl_c", "test_threads")]
+        others = [f"--ignore={file}" for file in alone]
+        session.run(*pytest, "--numprocesses=auto", "--dist=loadfile", *folders, *others, env=off)
+        for file in alone:
+            session.run(*pytest, file, env=off)
         session.run(*pytest, "-m", "freethreaded", *folders, env=off)
 
 

@@ -29,7 +29,7 @@ from weakref import ref
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks._forks import freed_in_child
 from asynclocks.backends import backend_of, in_words
-from asynclocks.backends.seam import FRAMES_HOLD_STILL, coroutines_in
+from asynclocks.backends.seam import coroutines_in
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
@@ -191,7 +191,7 @@ def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
     backend = backend_of(task)
     if backend is None:
         return
-    wait = ticket_of(backend.coroutine(task))
+    wait = ticket_of(backend.coroutine(task)) if backend.holds_still(task) else None
     if wait is not None:
         if wait.synchronizer._followed and _is_waiting(wait):
             yield from ((task, wait, owner) for owner in _owners(wait))
@@ -205,8 +205,6 @@ def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
 
 def ticket_of(coroutine: Any) -> Ticket | None:
     """The ticket that who sleeps in this coroutine waits with, without a deadline."""
-    if not FRAMES_HOLD_STILL:
-        return None
     one: Any = None
     for one in coroutines_in(coroutine):
         code, frame = getattr(one, "cr_code", None), getattr(one, "cr_frame", None)

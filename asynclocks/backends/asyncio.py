@@ -21,7 +21,7 @@ from asynclocks.backends.awaits import (
     is_starting_another as _is_starting_another,
     sleeper_on,
 )
-from asynclocks.backends.seam import LoopBackend
+from asynclocks.backends.seam import FRAMES_HOLD_STILL, LoopBackend
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "InvalidStateError", "current_task", "running_loop"]
 
@@ -256,6 +256,9 @@ class AsyncioBackend(LoopBackend):
     def coroutine(self, task: Any) -> Any:
         return coroutine_of(task)
 
+    def holds_still(self, task: Any) -> bool:
+        return FRAMES_HOLD_STILL or task.get_loop() is _get_running_loop()
+
     def loop_runs(self, task: Any) -> bool:
         return bool(task.get_loop().is_running())
 
@@ -273,13 +276,13 @@ class AsyncioBackend(LoopBackend):
         return awaiters_of(task)
 
     def awaited(self, task: Any) -> Iterable[Any]:
-        return awaited_of(task)
+        return awaited_of(task, self.holds_still(task))
 
     def has_a_time_limit(self, task: Any) -> bool:
         return _has_a_time_limit(task)
 
     def gives_up_awaiting(self, task: Any) -> bool:
-        return _gives_up_awaiting(task)
+        return not self.holds_still(task) or _gives_up_awaiting(task)  # what cannot be told is not guessed
 
     def now(self) -> float:
         return _get_running_loop().time()  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ from gc import get_referrers
 from types import FrameType
 from typing import Any
 
-from asynclocks.backends.seam import FRAMES_HOLD_STILL, coroutines_in
+from asynclocks.backends.seam import coroutines_in
 
 __all__ = [
     "awaited_of",
@@ -121,8 +121,8 @@ def _is(frame: FrameType, module: str, name: str) -> bool:
     return frame.f_code.co_qualname == name and frame.f_globals.get("__name__") == module
 
 
-def awaited_of(task: Any) -> Iterator[Any]:
-    """The tasks that this one waits for now, if it needs them all."""
+def awaited_of(task: Any, holds_still: bool) -> Iterator[Any]:
+    """The tasks that this one waits for now, if it needs them all; some are found in its frames, if they hold still."""
     future = task._fut_waiter
     if future is None or future.done():
         return
@@ -131,7 +131,7 @@ def awaited_of(task: Any) -> Iterator[Any]:
         return
     children = getattr(future, "_children", None)  # of `gather`
     if children is None:
-        children = _inside_shield(future) or _of_frame(_innermost(task), future)
+        children = _inside_shield(future) or (_of_frame(_innermost(task), future) if holds_still else ())
     yield from (child for child in children if is_task(child) and not child.done())
 
 
@@ -144,7 +144,7 @@ def _inside_shield(future: Any) -> list[Any]:
 
 def _of_frame(frame: FrameType | None, future: Any) -> Iterable[Any]:
     """For whom the function waits that sleeps on this future in this frame."""
-    if frame is None or not FRAMES_HOLD_STILL:
+    if frame is None:
         return ()
     group: Any = frame.f_locals.get("self")
     of_group = _is(frame, _ANYIO, "TaskGroup.__aexit__") or isinstance(group, TaskGroup)

@@ -35,7 +35,7 @@ def weakly(task: Any) -> Any:
         return lambda: task
 
 
-# Without a GIL a frame may run in another thread while its locals are read, which crashes: there nothing is read.
+# Without a GIL a frame may run in another thread while its locals are read, which crashes.
 FRAMES_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -182,6 +182,10 @@ class LoopBackend:
     def coroutine(self, task: Any) -> Any:
         """The task's own coroutine, None where it cannot be told."""
         return None
+
+    def holds_still(self, task: Any) -> bool:
+        """May the locals of its frames be read now? Without a GIL: only if its loop is the one of this thread."""
+        return FRAMES_HOLD_STILL
 
     def loop_runs(self, task: Any) -> bool:
         """Does the loop of this task run now?"""

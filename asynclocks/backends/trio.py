@@ -23,7 +23,7 @@ from trio.lowlevel import (
 
 from asynclocks._engine.ticket import Ticket, look_after
 from asynclocks._forks import tell_in_child_at_last
-from asynclocks.backends.seam import LoopBackend, interruptible_functions, uninterrupted_functions
+from asynclocks.backends.seam import FRAMES_HOLD_STILL, LoopBackend, interruptible_functions, uninterrupted_functions
 
 
 class OnTheirWay(dict["TrioParker", None]):
@@ -122,6 +122,13 @@ def _in_a_step_of(token: trio.lowlevel.TrioToken) -> bool:
         return False
 
 
+def _runs_here(task: Any) -> bool:
+    try:
+        return current_task()._runner is task._runner
+    except RuntimeError:
+        return False
+
+
 class TrioBackend(LoopBackend):
     name = "trio"
     task_type: type | None = Task
@@ -153,6 +160,9 @@ class TrioBackend(LoopBackend):
 
     def coroutine(self, task: Any) -> Any:
         return task.coro
+
+    def holds_still(self, task: Any) -> bool:
+        return FRAMES_HOLD_STILL or _runs_here(task)
 
     def now(self) -> float:
         return trio.current_time()

@@ -56,7 +56,7 @@ def test_threads_are_woken_in_the_order_in_which_they_waited(threads: ThreadPool
 def test_a_time_over_while_the_mutex_is_held_waits_for_it(threads: ThreadPoolExecutor) -> None:
     """It takes its place in the mutex's line when its time is over."""
     waiters = Threads(threads)
-    running = waiters.add("a", 0.01)
+    running = waiters.add("a", 0.5)  # enough to be seen waiting
     with waiters.mutex.blocking_lock():
         wait_until(lambda: waiters.mutex.statistics().waiting == 1)
         assert waiters.log == []

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
+from asynclocks.backends import running
 from asynclocks.backends.awaits import awaited_of
 from tests.support import on_trio, settle
 
@@ -550,6 +551,14 @@ async def test_what_a_coroutine_does_not_show_is_not_guessed() -> None:
 
     task = asyncio.get_running_loop().create_task(Opaque(wait()))
     await settle()
-    assert list(awaited_of(task)) == []
+    assert list(awaited_of(task, holds_still=True)) == []
     end.set_result(None)
     await task
+
+
+async def test_without_a_gil_only_the_tasks_of_the_looking_loop_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's may be in the middle of a step, and what cannot be told is not guessed."""
+    backend, task = running()
+    monkeypatch.setattr(sys.modules[type(backend).__module__], "FRAMES_HOLD_STILL", False)
+    assert backend.holds_still(task)
+    assert not await anyio.to_thread.run_sync(backend.holds_still, task)
