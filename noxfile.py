@@ -209,7 +209,7 @@ def freethreaded(session: nox.Session) -> None:
         session.run(*pytest, *session.posargs, env=off)
     else:
         # They collect all the time, and each time all that lives is looked at: little, in a process of their own.
-        alone = [f"tests/native/{name}.py" for name in ("test_compiled", "test_ctrl_c", "test_threads")]
+        alone = [f"tests/native/{name}.py" for name in ("test_ctrl_c", "test_threads")]
         others = [f"--ignore={file}" for file in alone]
         session.run(*pytest, "--numprocesses=auto", "--dist=loadfile", *folders, *others, env=off)
         for file in alone:
