@@ -562,7 +562,7 @@ def test_a_long_chain_of_tickets_can_be_dropped_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
-@pytest.mark.skipif(not FRAMES_HOLD_STILL, reason="without a GIL the collector counts otherwise, and nothing is compiled")
+@pytest.mark.skipif(not FRAMES_HOLD_STILL, reason="nothing is compiled; the collector counts otherwise")
 @pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
 async def test_a_collector_that_runs_all_the_time_finds_every_mutex_whole() -> None:
     """3.11's runs inside allocations: there dropped guards let go while others take, queue and hand over."""
