@@ -1,38 +1,106 @@
-"""Put the figures of finished runs into the README and docs/benchmarks.md: ``python -m benchmarks.publish FILE…``.
+"""Publish finished runs: ``python -m benchmarks.publish [FILE…]``.
 
-The first file's run is the one that is told in full; the others (other Pythons, Pyodide) add their ratios. Nothing is
-left out of docs/benchmarks.md. The README has every row that has a target, and every row in which a peer is faster.
+FILE is the JSON of `python -m benchmarks`. The first file's run is told in full; each other one (another Python,
+Pyodide) adds a column of ratios. What is shown of them goes to ``benchmarks/results.json``; without a FILE that is read
+again. From it come docs/benchmarks.md (every row), its plots in ``docs/plots/``, and the README's plot and five rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeAlias
+
+from benchmarks import plots
 
 REPO = Path(__file__).resolve().parents[1]
+RESULTS = REPO / "benchmarks" / "results.json"
+PLOTS = "docs/plots"
 BEGIN, END = "<!-- benchmarks: python -m benchmarks.publish -->", "<!-- end of benchmarks -->"
 SCALES = {"seconds": ((1e-4, 1e9, "ns"), (1e-2, 1e6, "µs"), (10.0, 1e3, "ms")), "bytes": ((1e9, 1.0, "B"),)}
+# The README's rows: what is done in words, and which subject stands beside which peers.
+IN_README = (
+    ("Mutex: uncontended", "`async with mutex`, which nobody else wants", "asynclocks.Mutex"),
+    ("Mutex: ping-pong of 100 tasks", "100 tasks take turns", "asynclocks.Mutex"),
+    ("Mutex: cancelling queued waiters, the last first", "cancel one of 16,000 waiters", "asynclocks.Mutex, 16,000"),
+    ("RwLock: 90 readers and 10 writers", "90 readers and 10 writers", "asynclocks.RwLock"),
+    ("ConcurrentMap: single flight of 1,000 callers", "one run for 1,000 callers", "asynclocks.ConcurrentMap"),
+)
+# The page's parts, and which workloads belong to each; the first that matches has it.
+PARTS = (
+    ("In Pyodide", "pyodide", "in Pyodide"),
+    ("On trio", "trio", "on trio"),
+    ("Mutex", "mutex", "^Mutex: (?!memory)"),
+    ("Semaphore", "semaphore", "^Semaphore"),
+    ("RwLock", "rwlock", "^RwLock"),
+    ("OnceCell and once", "once", "^(OnceCell|once)"),
+    ("Condvar, Notify, Event and Barrier", "events", "^(Condvar|Notify|Event|Barrier)"),
+    ("ConcurrentMap", "concurrent_map", "^ConcurrentMap"),
+    ("Every spelling", "spellings", "^Spelling"),
+    ("Recipes", "recipes", "^(CachedToken|HTTP|RateLimiter|Global)"),
+    ("What else it costs", "cost", ""),
+)
 
-Run = dict[str, Any]
-Row = tuple[str, dict[str, Any], dict[str, Any]]  # the workload's name and data, the comparison
+Row: TypeAlias = dict[str, Any]
+Run: TypeAlias = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, help="JSON of `python -m benchmarks`, the main run first")
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in parser.parse_args().files]
-    readme = REPO / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    told = "\n".join([machine(runs[0]), "", *table(runs, worth_telling), "", *summary(runs)])
-    readme.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", encoding="utf-8")
-    page = REPO / "docs" / "benchmarks.md"
-    head, _, _ = page.read_text(encoding="utf-8").partition(BEGIN)
-    everything = "\n".join([machine(runs[0]), "", *table(runs, lambda _: True)])
-    page.write_text(f"{head}{BEGIN}\n{everything}\n{END}\n", encoding="utf-8")
+    parser.add_argument("files", nargs="*", type=Path, help="JSON of `python -m benchmarks`, the main run first")
+    if files := parser.parse_args().files:
+        runs = [condensed(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        RESULTS.write_text(json.dumps(runs, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    runs = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for stale in (REPO / PLOTS).glob("*.svg"):
+        stale.unlink()
+    replace_in(REPO / "README.md", short(runs))
+    replace_in(REPO / "docs" / "benchmarks.md", page(runs))
+
+
+def condensed(run: Run) -> Run:
+    """What is published of a run: about it, and a row for each comparison."""
+    about = {key: value for key, value in run.items() if key != "workloads"}
+    return {**about, "rows": [row for workload in run["workloads"] for row in rows(workload)]}
+
+
+def rows(workload: dict[str, Any]) -> Iterator[Row]:
+    for comparison in workload["comparisons"]:
+        ours, theirs = side_by_side(workload["figures"], comparison)
+        yield {
+            "workload": workload["name"],
+            "unit": workload["unit"],
+            "ours": ours,
+            "theirs": theirs,
+            **{key: comparison[key] for key in ("subject", "peer", "factor", "extra", "reached")},
+            "ratio": ours / theirs if theirs else None,
+            "quartiles": comparison["ratio_quartiles"],
+        }
+
+
+def side_by_side(figures: dict[str, Any], comparison: dict[str, Any]) -> tuple[float, float | None]:
+    """The medians over the rounds that both took part in: one may have dropped out early, and then only these fit.
+
+    The ratio is of these, as in `benchmarks.harness.Outcome`.
+    """
+    ours = figures[comparison["subject"]]["samples"]
+    if comparison["peer"] is None:
+        return median(ours), None
+    ours, theirs = zip(*zip(ours, figures[comparison["peer"]]["samples"], strict=False), strict=True)
+    return median(ours), median(theirs)
+
+
+def replace_in(file: Path, told: Iterable[str]) -> None:
+    """Put these lines between the two marks."""
+    before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{file} lacks the marks {BEGIN!r} and {END!r}")
+    file.write_text("\n".join([f"{before}{BEGIN}", *told, f"{END}{after}"]), encoding="utf-8")
 
 
 def machine(run: Run) -> str:
@@ -42,80 +110,92 @@ def machine(run: Run) -> str:
 
 
 def interpreter(run: Run) -> str:
-    return run["python"].replace("CPython", "Pyodide" if "emscripten" in run["platform"].lower() else "").strip()
+    python: str = run["python"].replace("CPython", "Pyodide" if "emscripten" in run["platform"].lower() else "").strip()
+    return f"{python} compiled" if run.get("compiled") else python
 
 
-def worth_telling(row: Row) -> bool:
-    _, _, comparison = row
-    return comparison["reached"] is not None or (comparison["ratio"] or 0) > 1
+def page(runs: Sequence[Run]) -> Iterator[str]:
+    """Everything, part by part: a plot of the main run, and a table of all runs."""
+    yield from (machine(runs[0]), "")
+    wanted = [row for run in runs for row in run["rows"] if row["reached"] is not None]
+    reached = sum(row["reached"] for row in wanted)
+    yield f"{reached} of {len(wanted)} targets were reached, over all columns."
+    for title, name, _ in PARTS:
+        if any(part_of(row) == name for run in runs for row in run["rows"]):
+            yield from ("", f"## {title}", "")
+            compared = [row for row in runs[0]["rows"] if part_of(row) == name and row["ratio"]]
+            if compared:
+                plots.draw(compared, REPO / PLOTS / f"{name}.svg")
+                yield from (f"![{title}: ours against each peer, CPython {interpreter(runs[0])}](plots/{name}.svg)", "")
+            yield from table(runs, name)
 
 
-def rows(run: Run) -> Iterator[Row]:
-    for workload in run["workloads"]:
-        for comparison in workload["comparisons"]:
-            yield workload["name"], workload, comparison
+def part_of(row: Row) -> str:
+    return next(name for _, name, pattern in PARTS if re.search(pattern, row["workload"]))
 
 
-def table(runs: Sequence[Run], wanted: Callable[[Row], bool]) -> list[str]:
-    names = [interpreter(run) for run in runs]
-    header = ["workload", "ours or subject", "against", *names, "target"]
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+def table(runs: Sequence[Run], part: str) -> Iterator[str]:
+    header = ["workload", "ours or subject", "against", *map(interpreter, runs), "target"]
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
+    found = [{identity(row): row for row in run["rows"] if part_of(row) == part} for run in runs]
     last = ""
-    for row in all_rows(runs):
-        if not wanted(row):
-            continue
-        name, workload, comparison = row
-        ratios = [ratio(run, name, comparison) for run in runs]
-        told = "" if name == last else name
-        cells = [told, side(workload, comparison["subject"]), side(workload, comparison["peer"]), *ratios]
-        lines.append(f"| {' | '.join([*cells, target(workload, comparison)])} |")
-        last = name
-    return lines
+    for key in dict.fromkeys(key for run in found for key in run):
+        row = next(run[key] for run in found if key in run)
+        told = "" if row["workload"] == last else row["workload"]
+        last = row["workload"]
+        ratios = [ratio(run[key]) if key in run else "" for run in found]
+        yield f"| {' | '.join([told, side(row, 'ours'), side(row, 'theirs'), *ratios, target(row)])} |"
 
 
-def all_rows(runs: Sequence[Run]) -> Iterator[Row]:
-    """Those of the main run, then what only the others have."""
-    known = set()
-    for run in runs:
-        for name, workload, comparison in rows(run):
-            key = (name, comparison["subject"], comparison["peer"])
-            if key not in known:
-                known.add(key)
-                yield name, workload, comparison
+def identity(row: Row) -> tuple[str, str, str | None]:
+    return row["workload"], row["subject"], row["peer"]
 
 
-def side(workload: dict[str, Any], subject: str | None) -> str:
-    if subject is None:
+def side(row: Row, which: str) -> str:
+    value, name = row[which], row["subject" if which == "ours" else "peer"]
+    if value is None:
         return ""
-    value = workload["figures"][subject]["median"]
-    for limit, factor, unit in SCALES[workload["unit"]]:
+    for limit, factor, unit in SCALES[row["unit"]]:
         if value < limit:
-            return f"{subject}: {value * factor:,.0f} {unit}"
-    return f"{subject}: {value:,.2f} s"
+            return f"{name}: {value * factor:,.0f} {unit}"
+    return f"{name}: {value:,.2f} s"
 
 
-def ratio(run: Run, name: str, comparison: dict[str, Any]) -> str:
-    for other, _, found in rows(run):
-        if other == name and (found["subject"], found["peer"]) == (comparison["subject"], comparison["peer"]):
-            mark = "**missed**" if found["reached"] is False else ""
-            return f"{found['ratio']:.2f} {mark}".strip() if found["ratio"] is not None else mark or "reached"
-    return ""
+def ratio(row: Row) -> str:
+    mark = "**missed**" if row["reached"] is False else ""
+    return f"{row['ratio']:.2f} {mark}".strip() if row["ratio"] is not None else mark or "reached"
 
 
-def target(workload: dict[str, Any], comparison: dict[str, Any]) -> str:
-    if comparison["reached"] is None:
+def target(row: Row) -> str:
+    if row["reached"] is None:
         return ""
-    _, scale, unit = SCALES[workload["unit"]][-1]
-    factor = f"{comparison['factor']:g}" if comparison["factor"] else ""
-    extra = f"{comparison['extra'] * scale:g} {unit}" if comparison["extra"] else ""
+    _, scale, unit = SCALES[row["unit"]][-1]
+    factor = f"{row['factor']:g}" if row["factor"] else ""
+    extra = f"{row['extra'] * scale:g} {unit}" if row["extra"] else ""
     return "≤ " + " + ".join(filter(None, (factor, extra)))
 
 
-def summary(runs: Sequence[Run]) -> list[str]:
-    verdicts = [comparison["reached"] for _, _, comparison in all_rows(runs) if comparison["reached"] is not None]
-    told = "Figures are medians of one interleaved run, per operation; ratios are ours / theirs."
-    page = "Every row, also those that flatter us: [docs/benchmarks.md](docs/benchmarks.md)."
-    return [f"{sum(verdicts)} of {len(verdicts)} targets reached.", told, page]
+def short(runs: Sequence[Run]) -> Iterator[str]:
+    """The README's plot and its five rows."""
+    main, *_ = runs
+    chosen: list[tuple[str, list[Row]]] = []
+    for workload, told, subject in IN_README:
+        found = [row for row in main["rows"] if row["workload"] == workload and row["subject"] == subject]
+        if beside := [row for row in found if not row["peer"].startswith("asynclocks")]:
+            chosen.append((told, beside))  # a quick run has not all of them
+    drawn = [{**row, "workload": told.replace("`", "")} for told, beside in chosen for row in beside]
+    plots.draw(drawn, REPO / PLOTS / "overview.svg", targets=False)
+    python = f"CPython {interpreter(main)}"
+    yield f"![Five workloads: our time over each peer's, {python}]({PLOTS}/overview.svg)"
+    yield ""
+    yield f"{python}, medians of one run with all peers in turn ({main['date'][:10]}); below 1 ours is faster:"
+    yield from ("", "| workload | our time over theirs | |", "|---|---|---|")
+    for told, beside in chosen:
+        times = ", ".join(f"{row['peer'].split(', ')[0]} {row['ratio']:.2f}" for row in beside)
+        remarks = ["a peer is faster"] * any(row["ratio"] > 1 for row in beside)
+        remarks += ["our target is missed"] * any(row["reached"] is False for row in beside)
+        yield f"| {told} | {times} | {'; '.join(remarks)} |"
 
 
 if __name__ == "__main__":

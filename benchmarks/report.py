@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import asynclocks
 from benchmarks.harness import Comparison, Figure, Outcome
 
 SCALES = {"ns": 1e9, "ms": 1e3, "B": 1.0}
@@ -30,6 +31,7 @@ def machine(loop: str, clock: str) -> dict[str, Any]:
         "load": about.get("load_avg_1min"),
         "platform": about["platform"],
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "compiled": asynclocks.compiled,
         "loop": loop,
         "clock": clock,
         "versions": {name: found for name in PEERS if (found := _version(name))},
