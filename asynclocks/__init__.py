@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from asynclocks._compiled import compiled
-from asynclocks._detached import detached
 from asynclocks._engine.deadlock import set_deadlock_policy
 from asynclocks._engine.guards import Acquisition, Guard
-from asynclocks.barrier import Barrier, BarrierWaitResult
-from asynclocks.concurrent_map import ConcurrentMap, ConcurrentMapStatistics, Entry, Ref
-from asynclocks.condvar import Condvar, CondvarStatistics
-from asynclocks.event import Event, EventStatistics
 from asynclocks.exceptions import (
     AlreadyInitializedError,
     ClosedError,
@@ -23,11 +22,28 @@ from asynclocks.exceptions import (
     UnsupportedLoopError,
     WouldBlock,
 )
-from asynclocks.mutex import MappedGuard, Mutex, MutexGuard, MutexStatistics
-from asynclocks.notify import Notified, Notify, NotifyStatistics
-from asynclocks.once import LazyLock, OnceCell, OnceCellStatistics, OnceLock, once
-from asynclocks.rwlock import ReadGuard, RwLock, RwLockStatistics, UpgradableReadGuard, WriteGuard
-from asynclocks.semaphore import Permit, Semaphore, SemaphoreStatistics
+from asynclocks.mutex import MappedGuard, Mutex, MutexGuard
+
+if TYPE_CHECKING:
+    from asynclocks._detached import detached
+    from asynclocks.barrier import Barrier, BarrierWaitResult
+    from asynclocks.concurrent_map import ConcurrentMap, Entry, Ref
+    from asynclocks.condvar import Condvar
+    from asynclocks.event import Event
+    from asynclocks.notify import Notified, Notify
+    from asynclocks.once_cell import LazyLock, OnceCell, OnceLock, once
+    from asynclocks.rwlock import ReadGuard, RwLock, UpgradableReadGuard, WriteGuard
+    from asynclocks.semaphore import Permit, Semaphore
+    from asynclocks.statistics import (
+        ConcurrentMapStatistics,
+        CondvarStatistics,
+        EventStatistics,
+        MutexStatistics,
+        NotifyStatistics,
+        OnceCellStatistics,
+        RwLockStatistics,
+        SemaphoreStatistics,
+    )
 
 __all__ = [
     "Acquisition",
@@ -77,3 +93,28 @@ __all__ = [
     "once",
     "set_deadlock_policy",
 ]
+
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every name pass
+    # A program pays for what it uses: these are imported when they are first asked for.
+    _LATER = {
+        "_detached": ["detached"],
+        "barrier": ["Barrier", "BarrierWaitResult"],
+        "concurrent_map": ["ConcurrentMap", "Entry", "Ref"],
+        "condvar": ["Condvar"],
+        "event": ["Event"],
+        "notify": ["Notified", "Notify"],
+        "once_cell": ["LazyLock", "OnceCell", "OnceLock", "once"],
+        "rwlock": ["ReadGuard", "RwLock", "UpgradableReadGuard", "WriteGuard"],
+        "semaphore": ["Permit", "Semaphore"],
+        "statistics": [name for name in __all__ if name.endswith("Statistics")],
+    }
+    _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 from asynclocks._engine.callbacks import check_init
 from asynclocks.backends import running
 from asynclocks.backends.seam import made_by
-from asynclocks.once import OnceCell
+from asynclocks.once_cell import OnceCell
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import deadline_of
@@ -22,19 +20,15 @@ from asynclocks.backends import blocking_parker, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
 
+if TYPE_CHECKING:
+    from asynclocks.statistics import CondvarStatistics
+
 T = TypeVar("T")
 
 NO_LOCK = (
     "a Condvar has no lock of its own; lock a Mutex and hand its guard to wait(). "
     "Code written for one with a lock takes a Condition of asynclocks.drop_in"
 )
-
-
-@attrs.frozen
-class CondvarStatistics:
-    """A Condvar at one moment."""
-
-    waiting: int
 
 
 class Condvar(RequeuingLine):
@@ -237,6 +231,8 @@ class Condvar(RequeuingLine):
 
     def statistics(self) -> CondvarStatistics:
         """How many wait for a notification."""
+        from asynclocks.statistics import CondvarStatistics
+
         return CondvarStatistics(self._waiting)
 
     def _check(self, guard: MutexGuard[T]) -> Mutex[T]:

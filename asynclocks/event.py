@@ -7,19 +7,14 @@ that had to be taken up again, cannot make a waiter miss the `set`.
 
 from __future__ import annotations
 
-import attrs
+from typing import TYPE_CHECKING
 
 from asynclocks import backends
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
 
-
-@attrs.frozen
-class EventStatistics:
-    """An Event at one moment."""
-
-    waiting: int
-    set: bool
+if TYPE_CHECKING:
+    from asynclocks.statistics import EventStatistics
 
 
 class Event(QueuedSynchronizer):
@@ -87,6 +82,8 @@ class Event(QueuedSynchronizer):
 
     def statistics(self) -> EventStatistics:
         """How many wait, and whether the flag is set."""
+        from asynclocks.statistics import EventStatistics
+
         return EventStatistics(self._waiting, self._flag)
 
     # The engine's questions.

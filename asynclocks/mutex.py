@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
-import attrs
-
 from asynclocks import backends
 from asynclocks._engine.deadline import Deadline, deadline_of
 from asynclocks._engine.free_mutex import TOKEN
@@ -18,19 +16,13 @@ from asynclocks.backends import native, owner_here, running_task, task_name, who
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
-__all__ = ["MappedGuard", "Mutex", "MutexGuard", "MutexStatistics"]
+if TYPE_CHECKING:
+    from asynclocks.statistics import MutexStatistics
+
+__all__ = ["MappedGuard", "Mutex", "MutexGuard"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@attrs.frozen
-class MutexStatistics:
-    """A Mutex at one moment."""
-
-    locked: bool
-    owner: str | None  # the owner task's name, from the moment it was granted; None for lock_owned and threads
-    waiting: int
 
 
 class MutexGuard(Guard, Generic[T]):
@@ -344,6 +336,8 @@ class Mutex(MutexState[T]):
 
     def statistics(self) -> MutexStatistics:
         """Who holds it, and how many wait."""
+        from asynclocks.statistics import MutexStatistics
+
         owner = self._owning_task()
         return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
 

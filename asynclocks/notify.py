@@ -10,12 +10,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.places import AWAITED, CANCELLED, CREATED, DONE, ENABLED, TOLD, Place, PlacingSynchronizer, Wait
 from asynclocks._engine.synchronizer import GRANTED, Ticket
+
+if TYPE_CHECKING:
+    from asynclocks.statistics import NotifyStatistics
 
 
 class Strategy(Enum):
@@ -26,14 +27,6 @@ class Strategy(Enum):
 
 
 OLDEST, NEWEST = Strategy
-
-
-@attrs.frozen
-class NotifyStatistics:
-    """A Notify at one moment."""
-
-    waiting: int
-    stored: bool
 
 
 class Notify(PlacingSynchronizer):
@@ -97,6 +90,8 @@ class Notify(PlacingSynchronizer):
 
     def statistics(self) -> NotifyStatistics:
         """How many wait (awaited or enabled), and whether a wake-up is stored."""
+        from asynclocks.statistics import NotifyStatistics
+
         return NotifyStatistics(self._waiting, self._stored is not None)
 
     # The engine's questions.

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import attrs
-
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import Acquisition, LooseGuard
@@ -30,23 +28,15 @@ from asynclocks.backends import owner_here
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
-__all__ = ["ReadGuard", "RwLock", "RwLockStatistics", "UpgradableReadGuard", "WriteGuard"]
+if TYPE_CHECKING:
+    from asynclocks.statistics import RwLockStatistics
+
+__all__ = ["ReadGuard", "RwLock", "UpgradableReadGuard", "WriteGuard"]
 
 T = TypeVar("T")
 G = TypeVar("G", bound=LooseGuard)
 
 MAX_READERS = 0x1FFF_FFFF  # tokio's
-
-
-@attrs.frozen
-class RwLockStatistics:
-    """An RwLock at one moment."""
-
-    readers: int
-    writer: bool
-    upgradable: bool
-    waiting_readers: int
-    waiting_writers: int
 
 
 class RwLock(ReadWriteState[T]):
@@ -172,7 +162,9 @@ class RwLock(ReadWriteState[T]):
 
     def statistics(self) -> RwLockStatistics:
         """Who holds it, and how many wait for what."""
-        return self._transact(self._count, None)
+        from asynclocks.statistics import RwLockStatistics
+
+        return self._transact(self._count, RwLockStatistics)
 
     @uninterrupted
     def _take_now(self, kind: Callable[[], G], mode: Mode) -> G:
@@ -182,11 +174,9 @@ class RwLock(ReadWriteState[T]):
             raise TryLockError(f"{self!r} cannot be taken now; wait with `async with`, or try later")
         return guard
 
-    def _count(self, _: None) -> RwLockStatistics:
+    def _count(self, told: type[RwLockStatistics]) -> RwLockStatistics:
         writers = self._queued_writers
-        return RwLockStatistics(
-            len(self._reading), bool(self._writing), bool(self._upgradable), self._waiting - writers, writers
-        )
+        return told(len(self._reading), bool(self._writing), bool(self._upgradable), self._waiting - writers, writers)
 
     def _describe(self) -> str:
         holders = [f"{len(self._reading)} reading"] if self._reading else []

@@ -6,8 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ref
 
-import attrs
-
 from asynclocks import backends
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.deadline import Deadline, deadline_of
@@ -18,17 +16,10 @@ from asynclocks.backends import running, running_task
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import ClosedError, TryAcquireError
 
-__all__ = ["Permit", "Semaphore", "SemaphoreStatistics"]
+if TYPE_CHECKING:
+    from asynclocks.statistics import SemaphoreStatistics
 
-
-@attrs.frozen
-class SemaphoreStatistics:
-    """A Semaphore at one moment."""
-
-    total: int
-    available: int
-    waiting: int
-    closed: bool
+__all__ = ["Permit", "Semaphore"]
 
 
 class Semaphore(PermitState):
@@ -286,6 +277,8 @@ class Semaphore(PermitState):
 
     def statistics(self) -> SemaphoreStatistics:
         """How many permits there are, how many of them are available, and how many wait."""
+        from asynclocks.statistics import SemaphoreStatistics
+
         return SemaphoreStatistics(self._total, self.available_permits, self._waiting, self._closed)
 
     @uninterrupted

@@ -11,6 +11,6 @@ Each room stands on those below it:
 """
 
 from asynclocks.concurrent_map.entries import Entry, Ref
-from asynclocks.concurrent_map.map import ConcurrentMap, ConcurrentMapStatistics
+from asynclocks.concurrent_map.map import ConcurrentMap
 
-__all__ = ["ConcurrentMap", "ConcurrentMapStatistics", "Entry", "Ref"]
+__all__ = ["ConcurrentMap", "Entry", "Ref"]

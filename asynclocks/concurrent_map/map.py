@@ -9,9 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar, cast
-
-import attrs
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from asynclocks import backends
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
@@ -25,19 +23,13 @@ from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref
 from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
 from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
 
-__all__ = ["ConcurrentMap", "ConcurrentMapStatistics", "Entry", "Ref"]
+if TYPE_CHECKING:
+    from asynclocks.statistics import ConcurrentMapStatistics
+
+__all__ = ["ConcurrentMap", "Entry", "Ref"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-
-@attrs.frozen
-class ConcurrentMapStatistics:
-    """A ConcurrentMap at one moment."""
-
-    size: int
-    locked_keys: int  # held by a guard, or being initialized
-    waiting: int
 
 
 class ConcurrentMap(SharedDict[K, V]):
@@ -210,7 +202,9 @@ class ConcurrentMap(SharedDict[K, V]):
 
     def statistics(self) -> ConcurrentMapStatistics:
         """How large it is, how many keys are held, and how many wait for one."""
-        return self._inside(self._count)
+        from asynclocks.statistics import ConcurrentMapStatistics
+
+        return ConcurrentMapStatistics(*self._inside(self._count))
 
     # Taking keys.
     def _line_of(self, key: K) -> KeyLock:
@@ -295,10 +289,10 @@ class ConcurrentMap(SharedDict[K, V]):
             self._inside(self._put, flight.key, value)
         return value
 
-    def _count(self) -> ConcurrentMapStatistics:
+    def _count(self) -> tuple[int, int, int]:
         held = [item for item in list(self._held.values()) if not item._idle]
         waiting = sum(item.waiting() for item in held if isinstance(item, KeyLock))
-        return ConcurrentMapStatistics(len(self), len(held), waiting)
+        return len(self), len(held), waiting
 
 
 async def _checkpoint() -> None:

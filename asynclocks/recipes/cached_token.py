@@ -27,7 +27,7 @@ from asynclocks import detached as to_its_end
 from asynclocks._forks import freed_in_child
 from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.exceptions import DeadlockError
-from asynclocks.once import OnceCell
+from asynclocks.once_cell import OnceCell
 
 T = TypeVar("T")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -171,3 +173,98 @@ def test_every_public_name_exists() -> None:
     for name in asynclocks.__all__:
         assert hasattr(asynclocks, name)
         assert getattr(asynclocks, name).__doc__, f"{name} tells nothing"
+
+
+UNUSED_BY_A_MUTEX = {
+    *(
+        "_detached",
+        "barrier",
+        "concurrent_map",
+        "condvar",
+        "debug",
+        "drop_in",
+        "event",
+        "notify",
+        "once_cell",
+        "protocols",
+    ),
+    *(
+        "recipes",
+        "rwlock",
+        "semaphore",
+        "statistics",
+        "testing",
+        "backends.trio",
+        "backends.pyodide",
+        "backends.workers",
+    ),
+}
+
+
+def test_who_uses_a_mutex_imports_no_other_primitive() -> None:
+    """What a program does not name costs it nothing."""
+    loaded = run("import sys, asynclocks; asynclocks.Mutex(); print(*sys.modules)").split()
+    assert "asynclocks.mutex" in loaded
+    assert not {f"asynclocks.{name}" for name in UNUSED_BY_A_MUTEX} & set(loaded)
+
+
+def test_primitives_make_no_classes_by_attrs_before_statistics_are_asked_for() -> None:
+    """Making them takes as long as all the rest of an import."""
+    assert (
+        run(
+            """
+import attrs
+make, attrs.frozen, attrs.define = attrs.frozen, None, None  # called, it would raise
+from asynclocks import ConcurrentMap, Condvar, Event, Mutex, Notify, OnceCell, RwLock, Semaphore
+attrs.frozen = make
+print(Mutex().statistics())
+"""
+        )
+        == "MutexStatistics(locked=False, owner=None, waiting=0)"
+    )
+
+
+def test_a_star_import_gives_every_public_name_and_no_other() -> None:
+    assert (
+        run(
+            """
+import asynclocks
+scope = {}
+exec("from asynclocks import *", scope)
+print(*sorted(scope.keys() - {"__builtins__"} ^ set(asynclocks.__all__)))
+"""
+        )
+        == ""
+    )
+
+
+def test_dir_lists_every_public_name_before_any_was_used() -> None:
+    assert run("import asynclocks; print(*set(asynclocks.__all__).difference(dir(asynclocks)))") == ""
+
+
+def test_an_unknown_name_is_refused_as_by_any_module() -> None:
+    """`hasattr` and `from asynclocks import …` stand on it."""
+    import asynclocks
+
+    with pytest.raises(AttributeError, match=r"^module 'asynclocks' has no attribute 'Muttex'") as refused:
+        _ = asynclocks.Muttex  # type: ignore[attr-defined]
+    assert refused.value.name == "Muttex"
+    assert refused.value.obj is asynclocks
+    with pytest.raises(ImportError, match=r"^cannot import name 'Muttex' from 'asynclocks'"):
+        from asynclocks import Muttex  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_no_module_has_the_name_of_something_public() -> None:
+    """Importing that module would put it in the place of the public thing."""
+    import asynclocks
+
+    assert not [name for name in asynclocks.__all__ if find_spec(f"asynclocks.{name}")]
+
+
+def test_statistics_can_be_pickled() -> None:
+    """And their class is the one that everybody gets."""
+    from asynclocks import Semaphore, SemaphoreStatistics
+
+    told = Semaphore(2).statistics()
+    assert type(told) is SemaphoreStatistics
+    assert pickle.loads(pickle.dumps(told)) == told

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from enum import Enum
 from functools import wraps
-from typing import Any, Final, Generic, TypeVar, cast, overload
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from asynclocks import backends
 from asynclocks._engine.callbacks import check_init, check_takes_nothing, refuse_awaitable
@@ -22,6 +20,9 @@ from asynclocks._engine.synchronizer import GRANTED, Ticket
 from asynclocks.backends import in_words
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.exceptions import AlreadyInitializedError, InitializingError
+
+if TYPE_CHECKING:
+    from asynclocks.statistics import OnceCellStatistics
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,15 +36,6 @@ class _Mark(Enum):
 
 EMPTY: Final = _Mark.EMPTY
 INITIALIZE, WAIT = _Mark.INITIALIZE, _Mark.WAIT
-
-
-@attrs.frozen
-class OnceCellStatistics:
-    """A OnceCell at one moment."""
-
-    initialized: bool
-    initializing: bool
-    waiting: int
 
 
 class OnceCell(PlacingSynchronizer, Generic[T]):
@@ -185,6 +177,8 @@ class OnceCell(PlacingSynchronizer, Generic[T]):
 
     def statistics(self) -> OnceCellStatistics:
         """How far it is, and how many wait."""
+        from asynclocks.statistics import OnceCellStatistics
+
         return OnceCellStatistics(self.initialized(), self._initializer is not None, self._waiting)
 
     @uninterrupted
