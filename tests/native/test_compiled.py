@@ -669,7 +669,7 @@ async def cancelled(mutex: Mutex[int], times: int) -> None:
 
 async def nested(mutex: Mutex[int], times: int) -> None:
     other = Mutex(0)
-    for _ in range(times):
+    for _ in range(times // 10):
         async with mutex:
             try:
                 async with other, mutex:
@@ -728,7 +728,67 @@ async def loosely(mutex: Mutex[int], times: int) -> None:
         mutex.lock().close()
 
 
-OPERATIONS = [uncontended, contended, cancelled, nested, driven, spelled, loosely]
+async def timed_out(mutex: Mutex[int], times: int) -> None:
+    async def block() -> None:
+        async with asyncio.timeout(0), mutex:
+            raise AssertionError
+
+    for _ in range(times // 4):
+        with await mutex.lock_owned():
+            with pytest.raises(TimeoutError):
+                await block()
+            with pytest.raises(TimeoutError):
+                await mutex.lock(timeout=0)
+            with pytest.raises(TimeoutError):
+                await mutex.acquire(timeout=0)
+        async with mutex.lock(timeout=1):
+            pass
+
+
+async def with_closed_loops(mutex: Mutex[int], times: int) -> None:
+    def closed() -> None:
+        async def die() -> None:
+            for _ in range(10):
+                tasks.append(asyncio.create_task(uncontended(mutex, 1)))
+            await asyncio.sleep(0)
+
+        tasks: list[asyncio.Task[None]] = []
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # which would hear of tasks that were dropped
+        loop.run_until_complete(die())
+        loop.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(times // 100):
+            with await mutex.lock_owned():
+                await asyncio.wrap_future(thread.submit(closed))
+            gc.collect(1)
+            async with mutex:
+                pass
+
+
+async def uses_another_loop(mutex: Mutex[int], times: int) -> None:
+    async def turns() -> None:
+        for _ in range(times // 20):
+            async with mutex:
+                await asyncio.sleep(0)
+
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.gather(asyncio.wrap_future(thread.submit(asyncio.run, turns())), turns(), turns())
+
+
+OPERATIONS = [
+    uncontended,
+    contended,
+    cancelled,
+    nested,
+    driven,
+    spelled,
+    loosely,
+    timed_out,
+    with_closed_loops,
+    uses_another_loop,
+]
 
 
 def counts(mutex: Mutex[int]) -> list[int]:
