@@ -1,7 +1,8 @@
-"""Compile `asynclocks/_engine/_core.c` when a wheel is built for CPython; where that cannot be done, the wheel is pure.
+"""Compile `asynclocks/_engine/_core.c` when a wheel is built for a CPython with a GIL.
 
-Told by the environment: ``ASYNCLOCKS_PURE=1`` builds the pure wheel, ``ASYNCLOCKS_COMPILED=1`` compiles or fails;
-else as `BY_DEFAULT` says. An editable install has the module beside its source, where git ignores it.
+Where that cannot be done, one line says why (``pip install -v`` shows it), and the wheel is pure. Told otherwise by the
+environment: ``ASYNCLOCKS_PURE=1`` builds the pure wheel, ``ASYNCLOCKS_COMPILED=1`` compiles or fails. An editable
+install has the module beside its source, where git ignores it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BY_DEFAULT = False  # compile where nobody says what to do
+NEWEST = (3, 15)  # CPython that the module in C was tested on; on a newer one it is compiled only if one asks for it
 FOLDER = "asynclocks/_engine"
 SOURCE = f"{FOLDER}/_core.c"
 # Run in a process of its own: what a compiler prints is shown only if it fails.
@@ -71,8 +72,8 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def compile(self) -> Path:
         """The module for the Python that builds."""
-        told = os.environ.get("ASYNCLOCKS_COMPILED")
-        if os.environ.get("ASYNCLOCKS_PURE") == "1" or not (BY_DEFAULT or told == "1"):
+        asked = os.environ.get("ASYNCLOCKS_COMPILED") == "1"
+        if os.environ.get("ASYNCLOCKS_PURE") == "1" or not (asked or sys.version_info[:2] <= NEWEST):
             raise Unwanted
         if sys.implementation.name != "cpython" or sys.platform == "emscripten":
             raise Unwanted

@@ -74,10 +74,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "loops(*names): only these loops can show it")
 
 
+ENGINE = "compiled" if asynclocks.compiled else "pure"
+
+
 def pytest_report_header() -> str:
     absent = {"asyncio", "asyncio-eager", "uvloop", "trio"} - LOOPS.keys()
-    engine = "asynclocks: compiled" if asynclocks.compiled else "asynclocks: pure"
-    return f"{engine}; loops: {', '.join(LOOPS)}" + (f" (not here: {', '.join(sorted(absent))})" if absent else "")
+    return f"asynclocks: {ENGINE}; loops: {', '.join(LOOPS)}" + (
+        f" (not here: {', '.join(sorted(absent))})" if absent else ""
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ran = sum(len(terminalreporter.getreports(outcome)) for outcome in ("passed", "failed", "xfailed", "xpassed"))
+    terminalreporter.write_line(f"asynclocks: {ran} tests ran on the {ENGINE} engine")
 
 
 @pytest.hookimpl(tryfirst=True)
