@@ -748,8 +748,7 @@ async def timed_out(mutex: Mutex[int], times: int) -> None:
 async def with_closed_loops(mutex: Mutex[int], times: int) -> None:
     def closed() -> None:
         async def die() -> None:
-            for _ in range(10):
-                tasks.append(asyncio.create_task(uncontended(mutex, 1)))
+            tasks.extend(asyncio.create_task(uncontended(mutex, 1)) for _ in range(10))
             await asyncio.sleep(0)
 
         tasks: list[asyncio.Task[None]] = []
