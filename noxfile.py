@@ -30,6 +30,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = [
     "tests",
+    "compiled",
     "drop_in",
     "pyodide",
     "browser",
