@@ -7,11 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from ctypes import PYFUNCTYPE, py_object, pythonapi
+from ctypes import PYFUNCTYPE, c_ulong, py_object, pythonapi
+from functools import partial
 from pathlib import Path
+from threading import RLock, get_ident
 from traceback import format_stack
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
+
+import pytest
 
 import asynclocks
 
@@ -54,6 +58,14 @@ class Struck(BaseException):
     """What a signal handler raises, as Ctrl-C raises KeyboardInterrupt."""
 
 
+# As trace functions: what a signal's arrival does, no more. (Python code would be interrupted by it itself.)
+ARRIVE: Any = PYFUNCTYPE(None, *[py_object] * 3)(("PyErr_SetInterrupt", pythonapi))
+DO_NOTHING: Any = PYFUNCTYPE(None, *[py_object] * 3)(("Py_IsInitialized", pythonapi))
+SET_EXCEPTION: Any = pythonapi["PyThreadState_SetAsyncExc"]
+SET_EXCEPTION.argtypes = [c_ulong, *[py_object] * 4]
+SET_EXCEPTION.restype = [None, DO_NOTHING].__getitem__  # the next trace function: once is enough
+
+
 class SignalArriving:
     """A signal arrives before the `step`-th instruction that the library runs in ``with``; its handler raises `Struck`.
 
@@ -62,6 +74,8 @@ class SignalArriving:
 
     `left` as in `Striking`. Main thread only.
     """
+
+    _arrive = staticmethod(ARRIVE)
 
     def __init__(self, step: int) -> None:
         self.left = step
@@ -74,11 +88,13 @@ class SignalArriving:
         sys.settrace(self._trace)
 
     def __exit__(self, *exc: object) -> None:
-        sys.settrace(self._before)
-        with suppress(Struck):
-            for _ in range(2):  # one that is still on its way comes here
-                pass
-        signal.signal(signal.SIGINT, self._handler)
+        try:
+            with suppress(Struck):
+                sys.settrace(self._before)
+                for _ in range(2):  # one that is still on its way comes here
+                    pass
+        finally:
+            signal.signal(signal.SIGINT, self._handler)
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(HERE):
@@ -93,7 +109,7 @@ class SignalArriving:
                 while back is not None:
                     back.f_trace = None
                     back = back.f_back
-                return ARRIVE  # it is called before the next instruction
+                return self._arrive  # it is called before the next instruction
         return self._trace
 
     def _raise(self, _: int, frame: FrameType | None) -> None:
@@ -105,5 +121,54 @@ class SignalArriving:
             raise Struck
 
 
-# As a trace function: what a signal's arrival does, no more. (Python code would be interrupted by it itself.)
-ARRIVE: Any = PYFUNCTYPE(None, py_object, py_object, py_object)(("PyErr_SetInterrupt", pythonapi))
+class ExceptionArriving(SignalArriving):
+    """The same, but what arrives is an exception from another thread, as ``PyThreadState_SetAsyncExc`` sends it."""
+
+    _arrive = staticmethod(partial(SET_EXCEPTION, get_ident(), Struck))
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.where = "unknown: nobody is asked"
+
+
+def strike_once(
+    patch: pytest.MonkeyPatch, owner: Any, name: str, when: Literal["begins", "ends"], call: int = 1
+) -> None:
+    """Where this function begins or ends, as it is called for the `call`-th time, a signal handler raises `Struck`."""
+    function = getattr(owner, name)
+    calls = 0
+
+    def struck(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != call:
+            return function(*args, **options)
+        if when == "ends":
+            function(*args, **options)
+        raise Struck
+
+    patch.setattr(owner, name, struck)
+
+
+class InternalLock:
+    """An internal lock, in Python: its methods can be struck, and who takes it can come too late."""
+
+    def __init__(self, before: Callable[[], object] | None = None) -> None:
+        self._lock: Any = RLock()
+        self._before = before
+        self._is_owned = self._lock._is_owned
+
+    def acquire(self, blocking: bool = True) -> bool:
+        before, self._before = self._before, None
+        if before is not None:
+            before()  # somebody was quicker
+        return self._lock.acquire(blocking)  # type: ignore[no-any-return]
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()

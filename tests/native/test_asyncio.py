@@ -32,6 +32,7 @@ from asynclocks import (
     UpgradableReadGuard,
     set_deadlock_policy,
 )
+from asynclocks.backends.asyncio import AsyncioParker
 from tests.native.abandoned import leave_pending, passes, with_loop
 from tests.native.threaded import CrowdedLock, elsewhere
 from tests.support import collect, settle
@@ -1330,3 +1331,18 @@ def test_ten_thousand_cancelled_waiters_leave_memory_and_queue_as_they_were(
     assert untouched(primitive)
     assert primitive._head is None
     assert primitive._tail is None
+
+
+def test_who_parked_in_a_loop_that_is_gone_is_nobody() -> None:
+    """Nobody is woken, nobody is here, and there is nothing to leave."""
+    parkers: list[AsyncioParker] = []
+
+    async def begin() -> None:
+        parkers.append(AsyncioParker())
+        assert parkers[0].is_here()
+
+    with_loop(begin)
+    collect()
+    assert not parkers[0].unpark()
+    assert not parkers[0].is_here()
+    parkers[0].leave()

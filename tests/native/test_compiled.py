@@ -27,6 +27,18 @@ from tests.support import collect, settle, spawn
 only_compiled = pytest.mark.skipif(not asynclocks.compiled, reason="nothing is compiled here")
 
 
+def test_an_acquisition_that_is_not_served_in_c_after_all_is_served_in_python() -> None:
+    """The guard is as good."""
+
+    async def main() -> None:
+        mutex = Mutex(0)
+        with await _compiled._lock_plainly(mutex) as guard:
+            guard.value = 1
+        assert not mutex.locked()
+
+    asyncio.run(main())
+
+
 # Which engine it is.
 def test_the_environment_asks_for_the_pure_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """ASYNCLOCKS_PURE=1 leaves every class as its source has it."""

@@ -16,7 +16,10 @@ import anyio.lowlevel
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
+from asynclocks._engine import deadlock
+from asynclocks._engine.deadlock import ticket_of
 from asynclocks.backends import running
+from asynclocks.backends.asyncio import AsyncioParker
 from asynclocks.backends.awaits import awaited_of
 from tests.support import on_trio, settle
 
@@ -539,6 +542,20 @@ class Opaque(Coroutine[Any, Any, Any]):
 
     def __await__(self) -> Any:
         raise NotImplementedError
+
+
+@on_asyncio
+async def test_where_frames_may_run_meanwhile_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GIL that would crash: nobody is told what a task waits for that is not noted."""
+    mutex = Mutex()
+    async with anyio.create_task_group() as tasks, mutex:
+        waiter = mutex.acquire()
+        tasks.start_soon(_run, lambda: waiter)
+        await settle()
+        assert isinstance(ticket_of(waiter), AsyncioParker)
+        monkeypatch.setattr(deadlock, "FRAMES_HOLD_STILL", False)
+        assert ticket_of(waiter) is None
+    mutex.release()
 
 
 @on_asyncio

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from asynclocks import Barrier, ConcurrentMap, Condvar, Event, Mutex, Notify, OnceCell, RwLock, Semaphore
 from asynclocks.debug import WaitReport, print_waits, waits
@@ -259,6 +260,29 @@ async def test_a_holder_that_has_ended_is_named() -> None:
     assert printed()[1].startswith("  1. task ")
     guard.release()
     (await waiting).release()
+
+
+@pytest.mark.loops("trio")
+async def test_a_holder_on_trio_that_has_ended_is_nowhere() -> None:
+    """Somebody still refers to the task, and its guard is somebody else's by now."""
+    mutex = Mutex()
+
+    async def take() -> tuple[object, Any]:
+        return trio.lowlevel.current_task(), await mutex.lock()
+
+    async with anyio.create_task_group() as tasks:
+        taking = spawn(tasks, take, name="ended")
+        await settle()
+        _ended, guard = taking.result
+        waiter = spawn(tasks, mutex.lock)
+        await settle()
+        (report,) = waits()
+        assert report.holders == ("task 'ended'",)
+        lines = printed()
+        assert sum(line.lstrip().startswith("File") for line in lines) == len(report.stack)
+        guard.release()
+        await settle()
+        waiter.result.release()
 
 
 async def test_nobody_waits_is_said() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from anyio import create_task_group
 
-from asynclocks import ConcurrentMap, Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore, _forks
+from asynclocks import ConcurrentMap, Condvar, KeyLockedError, Mutex, Notify, OnceCell, RwLock, Semaphore, _forks
 from asynclocks._engine import deadlock
 from asynclocks.backends.seam import FRAMES_HOLD_STILL
 from asynclocks.recipes import InMemoryCache
@@ -122,9 +122,11 @@ def test_the_process_s_own_locks_are_free_in_the_child() -> None:
 
 def test_what_the_forking_thread_is_inside_of_stays_so() -> None:
     """It goes on in the child, and leaves then."""
-    mutex, lock = Mutex(0), _forks.freed_in_child(RLock())
+    mutex, lock, shared = Mutex(0), _forks.freed_in_child(RLock()), ConcurrentMap({"a": 0})
 
     def use() -> None:
+        assert shared._is_inside()
+        shared["a"] = 1
         assert mutex._lock._is_owned()
         assert lock._is_owned()  # type: ignore[attr-defined]
         mutex._lock.release()
@@ -132,7 +134,7 @@ def test_what_the_forking_thread_is_inside_of_stays_so() -> None:
         mutex.blocking_lock(1).release()
 
     with lock, mutex._lock:
-        in_a_child(use)
+        shared._inside(in_a_child, use)
 
 
 def test_who_waited_in_another_thread_is_gone_from_the_child_s_line() -> None:
@@ -192,22 +194,93 @@ def test_who_waits_in_the_forking_thread_s_own_loop_still_waits_in_the_child() -
     """So does a place that nobody sleeps on."""
     mutex, notify = Mutex(0), Notify()
     notified = notify.notified()
+    shared: ConcurrentMap[str, int] = ConcurrentMap()
 
     async def main() -> None:
         notified.enable()
-        async with mutex:
+        async with mutex, shared.entry("a"):
             waiting = asyncio.ensure_future(mutex.acquire())
+            flying = asyncio.ensure_future(shared.get_or_insert_with("a", lambda: 1))
             await asyncio.sleep(0)
 
             def use() -> None:
                 assert mutex.statistics().waiting == 1
                 assert notify.statistics().waiting == 1
+                assert shared.statistics().waiting == 1
 
             in_a_child(use)
         await waiting
         mutex.release()
+        assert await flying == 1
 
     asyncio.run(main())
+
+
+def test_who_waits_for_a_flight_in_another_thread_is_gone_from_the_child_s_line() -> None:
+    """The flight, which stood in the key's line itself, is gone with its last passenger."""
+    shared: ConcurrentMap[str, int] = ConcurrentMap()
+    entry = shared.try_entry("a")
+    thread = threading.Thread(target=shared.blocking_get_or_insert_with, args=("a", lambda: 1))
+    thread.start()
+    wait_until(lambda: shared.statistics().waiting)
+
+    def use() -> None:
+        assert not shared.statistics().waiting
+        entry.release()
+        shared["a"] = 2
+
+    in_a_child(use)
+    entry.release()
+    thread.join()
+    assert shared["a"] == 1
+
+
+def test_what_another_thread_was_in_the_middle_of_granting_is_free_in_the_child() -> None:
+    """The first of the line had it by then, and the second not yet. Both wait in threads that are not there."""
+    granting, go_on = threading.Event(), threading.Event()
+
+    class SlowSemaphore(Semaphore):
+        def _admit(self, ticket: Any) -> bool:
+            if self._struck is not None and threading.current_thread() is adding:
+                granting.set()
+                go_on.wait(ALARM)
+            return super()._admit(ticket)
+
+    semaphore = SlowSemaphore(0)
+    adding = threading.Thread(target=semaphore.add_permits, args=(3,))
+
+    def use() -> None:
+        assert semaphore.statistics().waiting == 0
+        assert semaphore.available_permits == 3
+        semaphore.blocking_acquire(3, 1).release()
+
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(semaphore.blocking_take, ALARM) for _ in range(3)]
+        wait_until(lambda: semaphore.statistics().waiting == 3)
+        adding.start()
+        assert granting.wait(ALARM)
+        in_a_child(use)
+        go_on.set()
+        adding.join()
+        for one in waiting:
+            one.result(ALARM)
+
+
+def test_a_key_that_a_block_of_the_forking_thread_holds_stays_held_in_the_child() -> None:
+    """Nobody had come for it."""
+    shared = ConcurrentMap({"a": 0})
+
+    async def main() -> None:
+        async with shared.entry("a"):
+
+            def use() -> None:
+                with pytest.raises(KeyLockedError):
+                    shared["a"] = 1
+
+            in_a_child(use)
+
+    asyncio.run(main())
+    shared["a"] = 1
 
 
 def test_what_is_held_stays_held_in_the_child() -> None:
