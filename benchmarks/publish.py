@@ -1,7 +1,8 @@
 """Publish finished runs: ``python -m benchmarks.publish [FILE…]``.
 
 FILE is the JSON of `python -m benchmarks`. The first file's run is told in full; each other one (another Python,
-Pyodide) adds a column of ratios. What is shown of them goes to ``benchmarks/results.json``; without a FILE that is read
+Pyodide) adds a column of ratios. Runs of one Python (with ``--only``) make one column; of a row that several have, the
+last one counts. What is shown of them goes to ``benchmarks/results.json``; without a FILE that is read
 again. From it come docs/benchmarks.md (every row), its plots in ``docs/plots/``, and the README's plot and five rows.
 """
 
@@ -30,18 +31,18 @@ IN_README = (
     ("RwLock: 90 readers and 10 writers", "90 readers and 10 writers", "asynclocks.RwLock"),
     ("ConcurrentMap: single flight of 1,000 callers", "one run for 1,000 callers", "asynclocks.ConcurrentMap"),
 )
-# The page's parts, and which workloads belong to each; the first that matches has it.
+# The page's parts, and which workloads belong to each: the first that matches has it.
 PARTS = (
-    ("In Pyodide", "pyodide", "in Pyodide"),
-    ("On trio", "trio", "on trio"),
     ("Mutex", "mutex", "^Mutex: (?!memory)"),
-    ("Semaphore", "semaphore", "^Semaphore"),
-    ("RwLock", "rwlock", "^RwLock"),
-    ("OnceCell and once", "once", "^(OnceCell|once)"),
-    ("Condvar, Notify, Event and Barrier", "events", "^(Condvar|Notify|Event|Barrier)"),
+    ("Semaphore", "semaphore", "^Semaphore:"),
+    ("RwLock", "rwlock", "^RwLock:"),
+    ("OnceCell and once", "once", "^(OnceCell|once):"),
+    ("Condvar, Notify, Event and Barrier", "events", "^(Condvar|Notify|Event|Barrier):"),
     ("ConcurrentMap", "concurrent_map", "^ConcurrentMap"),
     ("Every spelling", "spellings", "^Spelling"),
     ("Recipes", "recipes", "^(CachedToken|HTTP|RateLimiter|Global)"),
+    ("On trio", "trio", "on trio"),
+    ("In Pyodide", "pyodide", "in Pyodide"),
     ("What else it costs", "cost", ""),
 )
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="JSON of `python -m benchmarks`, the main run first")
     if files := parser.parse_args().files:
-        runs = [condensed(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        runs = merged(condensed(json.loads(file.read_text(encoding="utf-8"))) for file in files)
         RESULTS.write_text(json.dumps(runs, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     runs = json.loads(RESULTS.read_text(encoding="utf-8"))
     for stale in (REPO / PLOTS).glob("*.svg"):
@@ -66,6 +67,18 @@ def condensed(run: Run) -> Run:
     """What is published of a run: about it, and a row for each comparison."""
     about = {key: value for key, value in run.items() if key != "workloads"}
     return {**about, "rows": [row for workload in run["workloads"] for row in rows(workload)]}
+
+
+def merged(runs: Iterable[Run]) -> list[Run]:
+    """One run for each interpreter."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        whole = found.setdefault(interpreter(run), run)
+        later = {identity(row): row for row in run["rows"]}
+        known = {identity(row) for row in whole["rows"]}
+        whole["rows"] = [later.get(identity(row), row) for row in whole["rows"]]
+        whole["rows"] += [row for key, row in later.items() if key not in known]
+    return list(found.values())
 
 
 def rows(workload: dict[str, Any]) -> Iterator[Row]:
