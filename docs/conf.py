@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 import shutil
+import typing
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.nodes import make_refnode
+
+from asynclocks._engine.absent import Absent
 
 HERE = Path(__file__).parent
 
@@ -60,7 +63,7 @@ autodoc_default_options = {"members": True, "inherited-members": "BaseException,
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
-python_maximum_signature_line_length = 90
+python_maximum_signature_line_length = 110
 python_use_unqualified_type_names = True
 
 # The page. Nothing comes from elsewhere: the theme's files and the search's index lie beside it.
@@ -154,6 +157,31 @@ def hide_private_bases(_app: Sphinx, _name: str, _thing: Any, _options: Any, bas
     bases[:] = [base for base in bases if not str(getattr(base, "__module__", "")).startswith("asynclocks._")]
 
 
+def refer_to_class(_app: Sphinx, what: str, name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
+    """Say where the promise stands of a protocol's method: at the class of the same name."""
+    theirs = name.replace("asynclocks.protocols.", "asynclocks.")
+    told = any(lines) and not lines[0].startswith("Helper for @overload")
+    if theirs != name and what in {"method", "property"} and not told and ".Part." not in name:
+        lines[:] = [f"What `{theirs}` promises."]
+
+
+def show_protocol(
+    _app: Sphinx, what: str, _name: str, thing: Any, _options: Any, signature: str, returned: str
+) -> tuple[str, str]:
+    """A protocol is not called, and its method that is overloaded has no signature of its own."""
+    if what == "class" and getattr(thing, "_is_protocol", False):
+        return "", returned
+    if what == "method" and thing is typing._overload_dummy:
+        return "(…)", returned
+    return signature, returned
+
+
+def skip_inner(_app: Sphinx, _what: str, name: str, thing: Any, skip: bool, _options: Any) -> bool:
+    """Leave out what only debuggers and the library itself look for, and names that are absent for a reason."""
+    inner = name.startswith("cr_") or (name == "kind" and isinstance(thing, str)) or isinstance(thing, Absent)
+    return inner or skip
+
+
 def link_within(app: Sphinx, page: str, source: list[str]) -> None:
     """Let a page have the text of the file that it names, and links lead to pages where there is one.
 
@@ -185,5 +213,8 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("asynclocks_public", public_names(), "")
     app.connect("missing-reference", find_public)
     app.connect("autodoc-process-bases", hide_private_bases)
+    app.connect("autodoc-process-docstring", refer_to_class)
+    app.connect("autodoc-process-signature", show_protocol)
+    app.connect("autodoc-skip-member", skip_inner)
     app.connect("source-read", link_within)
     app.connect("build-finished", add_live_page)
