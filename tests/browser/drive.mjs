@@ -1,25 +1,9 @@
 // Serves the bed and the repository to headless Chromium on 127.0.0.1, and does the order's runs, one fresh page each.
 // The order is the one argument, as JSON. What pytest says last of each run is said once more at the end.
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
-import { createServer } from "node:http";
-import { extname, join, normalize } from "node:path";
-import { pathToFileURL } from "node:url";
+import { launch, serve } from "./chromium.mjs";
 
 const order = JSON.parse(process.argv[2]);
-const folders = { bed: order.bed, repo: order.repo };
-const types = { ".html": "text/html", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm" };
 const page = "/repo/tests/browser/page.html";
-const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
-
-async function serve(request, response) {
-  const [, top, ...rest] = normalize(decodeURIComponent(new URL(request.url, "http://bed").pathname)).split("/");
-  const file = join(folders[top] ?? "/nowhere", ...rest);
-  const found = await stat(file).then((what) => what.isFile(), () => false);
-  response.writeHead(found ? 200 : 404, { "content-type": types[extname(file)] ?? "application/octet-stream" });
-  if (found) createReadStream(file).pipe(response);
-  else response.end();
-}
 
 // Its exit code, and what pytest said last.
 async function run(browser, url, { place, ...job }) {
@@ -49,19 +33,13 @@ async function run(browser, url, { place, ...job }) {
   return { code, closing: said.match(/^=+ .* in [\d.]+s.*=+$/gm)?.at(-1) };
 }
 
-const server = createServer(serve);
-await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
-const { chromium } = await import(pathToFileURL(join(order.bed, "node_modules/playwright-core/index.mjs")));
-const browser = await chromium.launch({
-  executablePath: order.chromium,
-  args: ["--disable-gpu", "--disable-quic", ...quiet],
-  timeout: order.limit * 1000, // a busy machine may take more than playwright's half minute
-});
+const server = await serve({ bed: order.bed, repo: order.repo });
+const browser = await launch(order);
 const codes = [];
 const summary = [];
 for (const job of order.runs) {
   console.log(`\nChromium ${browser.version()}, ${job.place}, driver ${job.driver}`);
-  const { code, closing } = await run(browser, `http://127.0.0.1:${server.address().port}`, job);
+  const { code, closing } = await run(browser, server.url, job);
   codes.push(code);
   summary.push(`${job.place}, driver ${job.driver}, exit code ${code}`, ...(closing ? [closing] : []));
 }

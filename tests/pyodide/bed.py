@@ -61,14 +61,15 @@ def archive(folder: Path) -> Path:
     path = folder / "archive.zip"
     with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as packed:
         for name in READ:
-            for file in _files(REPO / name):
+            for file in sources(REPO / name):
                 packed.write(file, Path("repo") / file.relative_to(REPO))
-        for file in _files(folder / "site"):
+        for file in sources(folder / "site"):
             packed.write(file, Path("bed") / file.relative_to(folder))
     return path
 
 
-def _files(top: Path) -> Iterator[Path]:
+def sources(top: Path) -> Iterator[Path]:
+    """The files in it that are not compiled, or the file itself."""
     yield from (file for file in ([top] if top.is_file() else top.rglob("*")) if _is_source(file))
 
 
