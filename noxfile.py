@@ -34,6 +34,7 @@ nox.options.sessions = [
     "drop_in",
     "pyodide",
     "browser",
+    "live",
     "workerd",
     "coverage",
     "lint",
@@ -137,6 +138,13 @@ def browser(session: nox.Session) -> None:
     """
     install(session, "pyodide", library=".")
     session.run("python", "-m", "tests.browser", "--install", *session.posargs)
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """Try the site's live page in headless Chromium, which is found or installed as for `browser`."""
+    install(session, "pyodide", library=".")
+    session.run("python", "-m", "tests.live", "--install", *session.posargs)
 
 
 @nox.session(python=TRIED)
@@ -267,6 +275,7 @@ def site(session: nox.Session) -> None:
     built = "build/site"
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet", "--jobs=auto"]
     session.run("python", "-m", "sphinx", *strict, "docs", built)
+    session.run("python", "-m", "tools.live", f"{built}/live")
     options = list(session.posargs)
     if "--serve" in options:
         options.remove("--serve")

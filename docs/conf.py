@@ -10,7 +10,6 @@ import http.client
 import importlib
 import os
 import re
-import shutil
 import typing
 import urllib.error
 import urllib.request
@@ -76,10 +75,8 @@ html_copy_source = False
 html_show_sphinx = False
 SIDEBAR = ["brand", "search", "scroll-start", "live", "navigation", "scroll-end"]
 
-# The live page is no page of Sphinx's: what lies in `docs/live` goes as it is to `live/` of the site, and the sidebar
-# has a link to `live/index.html`. Without that folder there is neither.
-LIVE = HERE / "live"
-html_sidebars = {"**": [f"sidebar/{part}.html" for part in SIDEBAR if part != "live" or LIVE.is_dir()]}
+# The live page is no page of Sphinx's: `tools/live.py` puts it into `live/` of the site. The sidebar has a link to it.
+html_sidebars = {"**": [f"sidebar/{part}.html" for part in SIDEBAR]}
 
 INVENTORIES = {
     "python": "https://docs.python.org/3/",
@@ -202,12 +199,6 @@ def link_within(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = LINK.sub(follow, text)
 
 
-def add_live_page(app: Sphinx, failure: Exception | None) -> None:
-    """Have the live page, which Sphinx does not build, in the site."""
-    if failure is None and app.builder.format == "html" and LIVE.is_dir():
-        shutil.copytree(LIVE, Path(app.outdir, "live"), dirs_exist_ok=True)
-
-
 def setup(app: Sphinx) -> None:
     """Register what this file adds."""
     app.add_config_value("asynclocks_public", public_names(), "")
@@ -217,4 +208,3 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", show_protocol)
     app.connect("autodoc-skip-member", skip_inner)
     app.connect("source-read", link_within)
-    app.connect("build-finished", add_live_page)
