@@ -29,7 +29,7 @@ from weakref import ref
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks._forks import freed_in_child
 from asynclocks.backends import backend_of, in_words
-from asynclocks.backends.seam import coroutines_in
+from asynclocks.backends.seam import LoopBackend, coroutines_in
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
@@ -138,7 +138,7 @@ def _lines_above(task: Any) -> tuple[dict[Hashable, list[Link]], list[Any]]:
     ends: dict[Hashable, list[Link]] = {task: []}
     above = [task]  # the ends, and those who will
     for child in above:
-        backend = backend_of(child)
+        backend = _told_by(child)
         for parent, now in () if backend is None else backend.awaiters(child):
             if now and child in ends:
                 ends.setdefault(parent, [(parent, None, child), *ends[child]])
@@ -147,15 +147,21 @@ def _lines_above(task: Any) -> tuple[dict[Hashable, list[Link]], list[Any]]:
     return ends, above[1:]
 
 
+def _told_by(task: Any) -> LoopBackend | None:
+    """What tells what this task does; None if nobody can tell. What cannot be told is not guessed."""
+    backend = backend_of(task)
+    return backend if backend is not None and backend.holds_still(task) else None
+
+
 def _is_starting(owner: Any) -> bool:
     """Is this one in the middle of a step, in which it starts the looking task? It may await that one next."""
-    backend = backend_of(owner)
+    backend = _told_by(owner)
     return backend is not None and backend.is_starting_another(owner)
 
 
 def _ends_by_itself(parent: Any, child: Any) -> bool:
     """Is the time of one of them limited, as far as it awaits the other, or is awaited by it?"""
-    backend = backend_of(parent)
+    backend = _told_by(parent)
     return backend is not None and (backend.gives_up_awaiting(parent) or backend.has_a_time_limit(child))
 
 
@@ -188,10 +194,10 @@ def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
     if wait is not None:
         yield from ((task, wait, owner) for owner in _owners(wait))
         return
-    backend = backend_of(task)
+    backend = _told_by(task)
     if backend is None:
         return
-    wait = ticket_of(backend.coroutine(task)) if backend.holds_still(task) else None
+    wait = ticket_of(backend.coroutine(task))
     if wait is not None:
         if wait.synchronizer._followed and _is_waiting(wait):
             yield from ((task, wait, owner) for owner in _owners(wait))

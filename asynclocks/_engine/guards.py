@@ -234,7 +234,7 @@ def shown_as(name: str, *kinds: type) -> None:
             kind.__name__ = kind.__qualname__ = name
 
 
-_NOT_BEGUN = (None for _ in ())  # its frame stands for that of an acquisition that has not begun
+_NOT_BEGUN: Any = (None for _ in ())  # its frame stands for that of an acquisition that has not begun
 
 
 def _as_of_a_coroutine(name: str, new: Any, used: Any) -> property:

@@ -21,7 +21,7 @@ from asynclocks.backends.awaits import (
     is_starting_another as _is_starting_another,
     sleeper_on,
 )
-from asynclocks.backends.seam import FRAMES_HOLD_STILL, LoopBackend
+from asynclocks.backends.seam import TASKS_HOLD_STILL, LoopBackend
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "InvalidStateError", "current_task", "running_loop"]
 
@@ -257,13 +257,15 @@ class AsyncioBackend(LoopBackend):
         return coroutine_of(task)
 
     def holds_still(self, task: Any) -> bool:
-        return FRAMES_HOLD_STILL or task.get_loop() is _get_running_loop()
+        return TASKS_HOLD_STILL or task.get_loop() is _get_running_loop()
 
     def loop_runs(self, task: Any) -> bool:
         return bool(task.get_loop().is_running())
 
     def sleeps(self, task: Any) -> bool:
         try:
+            if not (TASKS_HOLD_STILL or self.holds_still(task)):  # asked twice: this is called at each wait
+                return True
             future = task._fut_waiter
         except AttributeError:
             return True
@@ -276,13 +278,13 @@ class AsyncioBackend(LoopBackend):
         return awaiters_of(task)
 
     def awaited(self, task: Any) -> Iterable[Any]:
-        return awaited_of(task, self.holds_still(task))
+        return awaited_of(task)
 
     def has_a_time_limit(self, task: Any) -> bool:
         return _has_a_time_limit(task)
 
     def gives_up_awaiting(self, task: Any) -> bool:
-        return not self.holds_still(task) or _gives_up_awaiting(task)  # what cannot be told is not guessed
+        return _gives_up_awaiting(task)
 
     def now(self) -> float:
         return _get_running_loop().time()  # type: ignore[union-attr]

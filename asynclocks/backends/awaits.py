@@ -121,8 +121,8 @@ def _is(frame: FrameType, module: str, name: str) -> bool:
     return frame.f_code.co_qualname == name and frame.f_globals.get("__name__") == module
 
 
-def awaited_of(task: Any, holds_still: bool) -> Iterator[Any]:
-    """The tasks that this one waits for now, if it needs them all; some are found in its frames, if they hold still."""
+def awaited_of(task: Any) -> Iterator[Any]:
+    """The tasks that this one waits for now, if it needs them all."""
     future = task._fut_waiter
     if future is None or future.done():
         return
@@ -131,7 +131,7 @@ def awaited_of(task: Any, holds_still: bool) -> Iterator[Any]:
         return
     children = getattr(future, "_children", None)  # of `gather`
     if children is None:
-        children = _inside_shield(future) or (_of_frame(_innermost(task), future) if holds_still else ())
+        children = _inside_shield(future) or _of_frame(_innermost(task), future)
     yield from (child for child in children if is_task(child) and not child.done())
 
 

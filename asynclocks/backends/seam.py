@@ -35,8 +35,8 @@ def weakly(task: Any) -> Any:
         return lambda: task
 
 
-# Without a GIL a frame may run in another thread while its locals are read, which crashes.
-FRAMES_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+# Without a GIL to read a task, its future or its frames while its own thread changes them crashes.
+TASKS_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @runtime_checkable
@@ -184,8 +184,8 @@ class LoopBackend:
         return None
 
     def holds_still(self, task: Any) -> bool:
-        """May the locals of its frames be read now? Without a GIL: only if its loop is the one of this thread."""
-        return FRAMES_HOLD_STILL
+        """May it be read what this task does now? Without a GIL: only if its loop is the one of this thread."""
+        return TASKS_HOLD_STILL
 
     def loop_runs(self, task: Any) -> bool:
         """Does the loop of this task run now?"""

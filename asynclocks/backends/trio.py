@@ -23,7 +23,7 @@ from trio.lowlevel import (
 
 from asynclocks._engine.ticket import Ticket, look_after
 from asynclocks._forks import tell_in_child_at_last
-from asynclocks.backends.seam import FRAMES_HOLD_STILL, LoopBackend, interruptible_functions, uninterrupted_functions
+from asynclocks.backends.seam import TASKS_HOLD_STILL, LoopBackend, interruptible_functions, uninterrupted_functions
 
 
 class OnTheirWay(dict["TrioParker", None]):
@@ -162,7 +162,7 @@ class TrioBackend(LoopBackend):
         return task.coro
 
     def holds_still(self, task: Any) -> bool:
-        return FRAMES_HOLD_STILL or _runs_here(task)
+        return TASKS_HOLD_STILL or _runs_here(task)
 
     def now(self) -> float:
         return trio.current_time()

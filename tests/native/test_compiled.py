@@ -21,7 +21,7 @@ from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _co
 from asynclocks._engine import ticket_queue
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends.asyncio import AsyncioParker
-from asynclocks.backends.seam import FRAMES_HOLD_STILL
+from asynclocks.backends.seam import TASKS_HOLD_STILL
 from tests.support import collect, settle, spawn
 
 only_compiled = pytest.mark.skipif(not asynclocks.compiled, reason="nothing is compiled here")
@@ -574,7 +574,7 @@ def test_a_long_chain_of_tickets_can_be_dropped_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")
-@pytest.mark.skipif(not FRAMES_HOLD_STILL, reason="nothing is compiled; the collector counts otherwise")
+@pytest.mark.skipif(not TASKS_HOLD_STILL, reason="nothing is compiled; the collector counts otherwise")
 @pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
 async def test_a_collector_that_runs_all_the_time_finds_every_mutex_whole() -> None:
     """3.11's runs inside allocations: there dropped guards let go while others take, queue and hand over."""

@@ -19,7 +19,7 @@ from anyio import create_task_group
 
 from asynclocks import ConcurrentMap, Condvar, KeyLockedError, Mutex, Notify, OnceCell, RwLock, Semaphore, _forks
 from asynclocks._engine import deadlock
-from asynclocks.backends.seam import FRAMES_HOLD_STILL
+from asynclocks.backends.seam import TASKS_HOLD_STILL
 from asynclocks.recipes import InMemoryCache
 from tests.native.threaded import PAUSES, RUNNERS, wait_until
 
@@ -353,7 +353,7 @@ def no_switch() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-@pytest.mark.skipif(not FRAMES_HOLD_STILL, reason="without a GIL whoever is woken is awake at once")
+@pytest.mark.skipif(not TASKS_HOLD_STILL, reason="without a GIL whoever is woken is awake at once")
 @pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
 def test_what_was_handed_to_a_thread_that_has_not_woken_yet_is_free_in_the_child(given: Any, no_switch: None) -> None:
     """The thread is not there, so it was not the thread's."""
