@@ -240,12 +240,12 @@ def build_documentation(folder: Path) -> None:
         page = folder / source.relative_to(PROJECT).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(f"<!doctype html><meta charset=utf-8>\n{render(text)}", "utf-8")
-        for target in re.findall(r"\]\(([^)\s:]+\.py)\)", text):
-            program = (source.parent / target).resolve()
-            if program.is_file() and program.is_relative_to(PROJECT):  # else the link is dead
-                copy = folder / program.relative_to(PROJECT)
+        for target in re.findall(r"\]\(([^)\s:]+\.(?:py|rst|svg))\)", text):
+            other = (source.parent / target).resolve()
+            if other.is_file() and other.is_relative_to(PROJECT):  # else the link is dead
+                copy = folder / other.relative_to(PROJECT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(program.read_bytes())
+                copy.write_bytes(other.read_bytes())
 
 
 def find_pages(folder: Path) -> list[str]:
