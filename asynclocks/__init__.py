@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from asynclocks._compiled import compiled
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadlock import set_deadlock_policy
-from asynclocks._engine.guards import Acquisition, Guard
+from asynclocks._engine.guards import Guard
 from asynclocks.exceptions import (
     AlreadyInitializedError,
     ClosedError,

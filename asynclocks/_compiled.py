@@ -12,9 +12,9 @@ from typing import Any
 
 from asynclocks import backends
 from asynclocks._engine import mutex_state, ticket_queue
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadlock import awaited_by_a_holder
 from asynclocks._engine.free_mutex import FreeMutex
-from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import asyncio
 from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard

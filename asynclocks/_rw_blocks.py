@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from weakref import ref
 
 from asynclocks import backends
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadline import Deadline
-from asynclocks._engine.guards import Acquisition, shown_as
+from asynclocks._engine.guards import shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
     LooseReadGuard,
@@ -105,9 +106,7 @@ class _Block(RwGuard[Any], Acquisition[Any]):
         return self
 
     @uninterrupted
-    async def __aexit__(  # type: ignore[override]  # quicker than *exc
-        self, exc_type: object = None, exc: object = None, traceback: object = None
-    ) -> None:
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         hold = self._hold
         lock = self._lock
         try:

@@ -8,8 +8,9 @@ from gc import is_finalized
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, LooseGuard, MappedGuard, shown_as
+from asynclocks._engine.guards import LooseGuard, MappedGuard, shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
 from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState, Upgrade
 from asynclocks.backends.seam import uninterrupted

@@ -16,7 +16,7 @@ from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.mutex_state import MutexState
 from asynclocks._engine.requeuing import RequeuingLine
 from asynclocks._engine.synchronizer import GRANTED, WITHDRAWN, Reentered, Ticket
-from asynclocks.backends import blocking_parker, whose_turn
+from asynclocks.backends import blocking_parker, check_blocking, whose_turn
 from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.mutex import Mutex, MutexGuard
 
@@ -144,7 +144,7 @@ class Condvar(RequeuingLine):
         what = "blocking_wait_while()"
         deadline = None if timeout is None else monotonic() + timeout
         self._check(guard)
-        blocking_parker(f"{what} of {self}")  # refused where a loop runs, also if there is nothing to wait for
+        check_blocking(what, self)  # refused where a loop runs, also if there is nothing to wait for
         late: TimeoutError | None = None
         while no_coroutine(condition(guard.value), f"{what}: condition"):
             if late is not None:
@@ -156,7 +156,7 @@ class Condvar(RequeuingLine):
 
     def _wait_blocking(self, what: str, guard: MutexGuard[T], deadline: float | None) -> None:
         mutex = self._check(guard)
-        ticket = blocking_parker(f"{what} of {self}")
+        ticket = blocking_parker(what, self)
         error = self._begin(ticket, guard, mutex)
         while True:
             try:

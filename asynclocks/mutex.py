@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asynclocks import backends
-from asynclocks._engine.deadline import Deadline, deadline_of
+from asynclocks._engine.acquisition import Acquisition
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.free_mutex import TOKEN
-from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, MappedGuard, shown_as
+from asynclocks._engine.guards import Guard, LooseGuard, MappedGuard, give_back, shown_as
+from asynclocks._engine.lock_block import LockBlock, OwnedLockBlock, lock_block
 from asynclocks._engine.mutex_state import RESUMED, SPELLED, MutexState
-from asynclocks._engine.synchronizer import Ticket
-from asynclocks.backends import native, owner_here, running_task, task_name, whose_turn
-from asynclocks.backends.seam import uninterrupted
-from asynclocks.exceptions import TryLockError
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket, weakly
+from asynclocks.backends import check_blocking, native, owner_here, running_task, task_name, thread_here, whose_turn
+from asynclocks.backends.seam import HAS_GIL, uninterrupted
 
 if TYPE_CHECKING:
     from asynclocks.statistics import MutexStatistics
@@ -85,10 +85,10 @@ class MutexGuard(Guard, Generic[T]):
 
     def _made_over(self) -> MutexGuard[T]:
         """Another guard that holds in this one's place."""
-        other: Any = self._mutex._transact(self._mutex._pass_to_another, self)
+        other: MutexGuard[T] | None = self._mutex._transact(self._mutex._pass_to_another, self)
         if other is None:
             self._refuse()
-        return cast(MutexGuard[T], other)
+        return other
 
     def _disown(self) -> None:
         self._mutex._transact(self._mutex._disown, self)
@@ -108,9 +108,7 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     _hold: Ticket
     _became: MutexGuard[T]  # kept, or a block that this guard entered would lose it before its exit
 
-    def __init__(self, mutex: Mutex[T]) -> None:
-        # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
-        self._mutex = mutex
+    # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
 
     @property
     def recovered(self) -> bool:
@@ -118,6 +116,30 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
 
     def _disown(self) -> None:
         MutexGuard._disown(self)
+
+    def _let_go(self) -> bool:
+        hold = self._hold
+        mutex = self._mutex
+        if not (HAS_GIL and hold.state is GRANTED and mutex._held is hold and mutex._head is None):
+            return give_back(hold)
+        hold.state = RELEASED  # no call since the look at it: of two threads that let go one comes here
+        mutex._held = None
+        try:
+            mutex._free.append(TOKEN)
+            if (
+                mutex._head is not None
+            ):  # pragma: no cover - somebody came in between, as tested for FreeMutex.__aexit__
+                mutex._hand_on()
+        except BaseException:
+            mutex._hand_on()
+            raise
+        return True
+
+    def __exit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+        if self._hold.state is GRANTED:
+            self._let_go()
+        else:  # it let go early, or was turned into another
+            self._leave_block()
 
     @property
     def value(self) -> T:
@@ -132,7 +154,9 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
         self._mutex._value = value
 
     def _made_over(self) -> MutexGuard[T]:
-        self._became = guard = LooseMutexGuard(self._mutex)
+        guard: LooseMutexGuard[T] = LooseMutexGuard()
+        self._became = guard
+        guard._mutex = self._mutex
         guard._hold = self._turn()
         return guard
 
@@ -162,6 +186,7 @@ class Mutex(MutexState[T]):
 
     kind = "Mutex"
     _guard = MutexGuard
+    _loose_guard = LooseMutexGuard
 
     @overload
     def __init__(self: Mutex[None], *, name: str | None = None) -> None: ...
@@ -182,11 +207,11 @@ class Mutex(MutexState[T]):
             DeadlockError: waiting here could never end (and there is no `timeout`).
             UnsupportedLoopError: no supported loop runs here.
         """
-        return Acquisition(self, "lock()", partial(self._lock_loose, True, deadline_of(timeout)))
+        return lock_block(LockBlock, self, timeout)
 
     def lock_owned(self, timeout: float | None = None) -> Acquisition[MutexGuard[T]]:
         """`lock` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
-        return Acquisition(self, "lock_owned()", partial(self._lock_loose, False, deadline_of(timeout)))
+        return lock_block(OwnedLockBlock, self, timeout)
 
     @uninterrupted
     def try_lock(self) -> MutexGuard[T]:
@@ -195,10 +220,8 @@ class Mutex(MutexState[T]):
         Raises:
             TryLockError: it is held, or somebody queues for it.
         """
-        guard = LooseMutexGuard(self)
-        guard._hold = hold = self._take_now()
-        hold.request = RESUMED
-        return guard
+        guard: MutexGuard[T] | None = self._take_free(owner_here()) if self._free else None
+        return guard or self._take_loosely()
 
     def blocking_lock(self, timeout: float | None = None) -> MutexGuard[T]:
         """Park this thread until it has the mutex, at most `timeout` seconds; zero or less tries once.
@@ -207,10 +230,16 @@ class Mutex(MutexState[T]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
-        guard = LooseMutexGuard(self)
-        guard._hold = hold = self._acquire_blocking("blocking_lock()", None, timeout)
+        if self._free:
+            check_blocking("blocking_lock()", self)
+            guard: MutexGuard[T] | None = self._take_free(thread_here())
+            if guard is not None:
+                return guard
+        loose: LooseMutexGuard[T] = LooseMutexGuard()
+        loose._mutex = self
+        loose._hold = hold = self._acquire_blocking("blocking_lock()", None, timeout)
         hold.request = RESUMED
-        return guard
+        return loose
 
     def into_inner(self) -> T:
         """The value, when nobody holds the mutex or waits for it. The mutex stays usable.
@@ -229,8 +258,10 @@ class Mutex(MutexState[T]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end (and there is no `timeout`).
         """
+        if timeout is not None and not timeout >= 0:
+            deadline_of(timeout)  # refuses what is no number
         try:
-            task = backends.glance() if timeout is None else None
+            task = backends.glance()
         except RuntimeError:  # not asyncio
             task = None
         if task is not None and self._free:
@@ -268,11 +299,23 @@ class Mutex(MutexState[T]):
         Raises:
             TryLockError: it is held, or somebody queues for it.
         """
-        if self._free and self._snatch(running_task()):
-            self._held = SPELLED
-            self._spelled.append(TOKEN)
-        else:
+        if not self._free:
             self._refuse_now()
+        task = running_task()
+        owner = self._owner
+        if task is None or owner is None or owner() is not task:
+            owner = weakly(task)
+        try:
+            del self._free[0]  # no call, as in `acquire`
+        except IndexError:  # somebody was quicker
+            self._refuse_now()
+        if self._head is not None:
+            self._free.append(TOKEN)
+            self._hand_on_again()
+            self._refuse_now()
+        self._owner = owner
+        self._held = SPELLED
+        self._spelled.append(TOKEN)
 
     @uninterrupted
     def release(self) -> None:
@@ -320,10 +363,16 @@ class Mutex(MutexState[T]):
         Raises:
             RuntimeError: it is free, or a guard holds it.
         """
-        guard = LooseMutexGuard(self)
+        guard: LooseMutexGuard[T] = LooseMutexGuard()
+        guard._mutex = self
         if not self._transact(self._take_over, guard):
             raise RuntimeError(f"take_over() of {self!r}: it is not held by what acquire() took")
         return guard
+
+    @uninterrupted
+    async def _lock_loose(self, tracked: bool, timeout: float | None) -> MutexGuard[T]:
+        """`lock` or `lock_owned` for the compiled engine, where it has no short way."""
+        return await lock_block(LockBlock if tracked else OwnedLockBlock, self, timeout)  # type: ignore[no-any-return]
 
     def locked(self) -> bool:
         """Is it held? Also by a waiter who was granted it and has not resumed yet."""
@@ -340,22 +389,6 @@ class Mutex(MutexState[T]):
 
         owner = self._owning_task()
         return MutexStatistics(self.locked(), None if owner is None else task_name(owner), self._waiting)
-
-    def _take_now(self) -> Any:
-        hold = self._acquire_now(owner=owner_here())
-        if hold is None:
-            self._refuse_now()
-        return hold
-
-    def _refuse_now(self) -> NoReturn:
-        raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
-
-    @uninterrupted
-    async def _lock_loose(self, tracked: bool, deadline: Deadline | None) -> MutexGuard[T]:
-        guard = LooseMutexGuard(self)
-        guard._hold = hold = await self._acquire(tracked=tracked, deadline=deadline)
-        hold.request = RESUMED
-        return guard
 
 
 shown_as("MutexGuard", LooseMutexGuard)

@@ -12,8 +12,9 @@ from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asynclocks._engine.absent import Absent
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadline import deadline_of
-from asynclocks._engine.guards import Acquisition, LooseGuard
+from asynclocks._engine.guards import LooseGuard
 from asynclocks._rw_blocks import OwnedWriteBlock, ReadBlock, UpgradableReadBlock, WriteBlock
 from asynclocks._rw_guards import (
     LooseReadGuard,

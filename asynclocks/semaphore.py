@@ -8,8 +8,8 @@ from weakref import ref
 
 from asynclocks import backends
 from asynclocks._engine.absent import Absent
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks._permits import TOKEN, LoosePermit, Permit, PermitState, checked, make_permit
 from asynclocks.backends import running, running_task

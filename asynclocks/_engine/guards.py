@@ -1,11 +1,10 @@
-"""Acquisitions and guards: what asking for a lock returns, and what holding one is."""
+"""Guards: what holding a lock is."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, suppress
-from inspect import CORO_CLOSED, CORO_CREATED
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from asynclocks._engine.ticket import RecoveredTicket, State, Ticket, unawaited
@@ -13,7 +12,6 @@ from asynclocks.exceptions import GuardReleasedError
 
 T = TypeVar("T")
 R = TypeVar("R")
-T_co = TypeVar("T_co", covariant=True)
 
 GRANTED = State.GRANTED  # the finalizer asks for it, also when the interpreter exits and every global is None by then
 
@@ -104,7 +102,7 @@ class Guard:
             self._refuse()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         self._leave_block()
 
     def __repr__(self) -> str:
@@ -135,6 +133,11 @@ class LooseGuard(Guard):
     def _let_go(self) -> bool:
         return give_back(self._hold)
 
+    def __enter__(self) -> Self:
+        if self._hold.state is not GRANTED:
+            self._refuse()
+        return self
+
     def _leave_block(self) -> None:
         hold = self._hold
         while hold.state is State.RELEASED and isinstance(hold.request, Ticket):
@@ -162,7 +165,10 @@ class LooseGuard(Guard):
         return self._hold.synchronizer
 
     def __del__(self) -> None:
-        hold = getattr(self, "_hold", None)  # its constructor may have failed
+        try:
+            hold = self._hold
+        except AttributeError:  # it never held anything
+            return
         if hold is not None and hold.state is GRANTED:
             synchronizer = hold.synchronizer
             synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
@@ -232,104 +238,3 @@ def shown_as(name: str, *kinds: type) -> None:
     for kind in kinds:
         with suppress(TypeError):  # a compiled class keeps its own
             kind.__name__ = kind.__qualname__ = name
-
-
-_NOT_BEGUN: Any = (None for _ in ())  # its frame stands for that of an acquisition that has not begun
-
-
-def _as_of_a_coroutine(name: str, new: Any, used: Any) -> property:
-    """An attribute of the coroutine that an acquisition drives; what it is of a new acquisition, and of a used one."""
-
-    def get(acquisition: Acquisition[Any]) -> Any:
-        driven = getattr(acquisition, "_driven", None)
-        if driven is not None:
-            return getattr(driven, name)
-        return new if acquisition._is_unused() else used
-
-    return property(get)
-
-
-class Acquisition(Coroutine[Any, Any, T_co], AbstractAsyncContextManager[T_co], Generic[T_co]):
-    """What ``lock()``, ``read()``, ``acquire()``, … return: await it or enter it, once.
-
-    ``guard = await m.lock()``: you release the guard.
-    ``async with m.lock() as guard: …`` and ``with await m.lock() as guard: …``: released on exit.
-
-    The place in the queue is taken when it is awaited or entered. It is a coroutine (`collections.abc.Coroutine`):
-    ``asyncio.wait_for``, ``gather``, ``create_task`` and a task group's ``create_task`` take it. Dropped unused, it
-    warns RuntimeWarning, as a coroutine does.
-
-    Raises:
-        RuntimeError: it was awaited or entered before.
-    """
-
-    __slots__ = ("__weakref__", "_driven", "_guard", "_of", "_take", "_what")
-
-    _driven: Coroutine[Any, Any, T_co]  # once it is driven as a coroutine, by a task of its own
-
-    def __init__(self, of: object, what: str, take: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._of = of
-        self._what = what
-        self._take: Callable[[], Coroutine[Any, Any, Any]] | None = take
-
-    def _begin(self) -> Coroutine[Any, Any, T_co]:
-        take, self._take = self._take, None
-        if take is None:
-            raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
-        return take()
-
-    def __await__(self) -> Generator[Any, Any, T_co]:
-        return self._begin().__await__()
-
-    def send(self, value: Any) -> Any:
-        """Run it to where it waits next, as a coroutine's ``send`` does."""
-        return self._drive().send(value)
-
-    def throw(self, *exception: Any) -> Any:
-        """Raise an exception where it waits, as a coroutine's ``throw`` does."""
-        return self._drive().throw(*exception)
-
-    def close(self) -> None:
-        """End it where it waits. One that was not used warns no more."""
-        if hasattr(self, "_driven") or self._is_unused():
-            self._drive().close()
-
-    def _drive(self) -> Coroutine[Any, Any, T_co]:
-        try:
-            return self._driven
-        except AttributeError:
-            self._driven = driven = self._begin()
-            return driven
-
-    def _is_unused(self) -> bool:
-        return self._take is not None
-
-    # What asyncio, anyio, trio and debuggers look for in a coroutine.
-    @property
-    def __name__(self) -> str:
-        return self._what.removesuffix("()")
-
-    cr_await: property = _as_of_a_coroutine("cr_await", None, None)
-    cr_code: property = _as_of_a_coroutine("cr_code", None, None)
-    cr_frame: property = _as_of_a_coroutine("cr_frame", _NOT_BEGUN.gi_frame, None)
-    cr_origin: property = _as_of_a_coroutine("cr_origin", None, None)
-    cr_running: property = _as_of_a_coroutine("cr_running", False, False)
-    cr_state: property = _as_of_a_coroutine("cr_state", CORO_CREATED, CORO_CLOSED)  # asked for from 3.15 on
-    cr_suspended: property = _as_of_a_coroutine("cr_suspended", False, False)
-
-    async def __aenter__(self) -> T_co:
-        self._guard = guard = await self._begin()
-        return guard.__enter__()  # type: ignore[attr-defined, no-any-return]
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._guard._leave_block()  # type: ignore[attr-defined]
-
-    def __repr__(self) -> str:
-        return f"<{self._what} of {self._of}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError(f"cannot pickle or copy {self!r}: it is one place in one queue")
-
-    def __del__(self) -> None:
-        if getattr(self, "_take", None) is not None:
-            warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)

@@ -8,13 +8,15 @@ or `SPELLED`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
+from asynclocks._engine.deadline import Deadline
 from asynclocks._engine.free_mutex import TOKEN, FreeMutex
 from asynclocks._engine.guards import Guard, LooseGuard
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket, being_closed, weakly
-from asynclocks.backends import is_gone, is_thread, running, running_task, task_name
-from asynclocks.backends.seam import LoopBackend
+from asynclocks.backends import is_gone, is_thread, owner_here, running, running_task, task_name
+from asynclocks.backends.seam import LoopBackend, uninterrupted
+from asynclocks.exceptions import TryLockError
 
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ class MutexState(FreeMutex, Generic[T]):
     __slots__ = ("_spelled", "_value")
 
     _value: T
+    _loose_guard: ClassVar[Any]
 
     def __init__(self, value: Any, name: str | None) -> None:
         super().__init__(name)
@@ -50,6 +53,52 @@ class MutexState(FreeMutex, Generic[T]):
                 self._free.append(TOKEN)
                 self._hand_on()
                 raise
+
+    def _take_free(self, owner: Any) -> Any:
+        """A loose guard, if the mutex is free and nobody queues for it, else None; without the internal lock."""
+        guard = self._loose_guard()
+        guard._mutex = self
+        guard._hold = hold = Ticket()
+        hold.synchronizer = self
+        hold.request = RESUMED
+        hold.owner = owner
+        hold.state = WITHDRAWN
+        try:
+            del self._free[0]  # no call: from here to the `return` no signal handler can come between
+        except IndexError:  # somebody was quicker
+            return None
+        if self._head is None:
+            self._owner = owner
+            self._held = hold
+            hold.state = GRANTED
+            return guard
+        self._free.append(TOKEN)  # somebody queued while the token was out: they go first
+        self._hand_on_again()
+        return None
+
+    def _take_loosely(self) -> Any:
+        guard = self._loose_guard()
+        guard._mutex = self
+        guard._hold = hold = self._take_now()
+        hold.request = RESUMED
+        return guard
+
+    def _take_now(self) -> Any:
+        hold = self._acquire_now(owner=owner_here())
+        if hold is None:
+            self._refuse_now()
+        return hold
+
+    def _refuse_now(self) -> NoReturn:
+        raise TryLockError(f"{self} is held or awaited; wait with `async with`, or try later")
+
+    @uninterrupted
+    async def _wait_loosely(self, tracked: bool, deadline: Deadline | None) -> Any:
+        guard = self._loose_guard()
+        guard._mutex = self
+        guard._hold = hold = await self._acquire(tracked=tracked, deadline=deadline)
+        hold.request = RESUMED
+        return guard
 
     def _snatch(self, task: Any) -> bool:
         """Take a free mutex without the internal lock."""
@@ -75,9 +124,6 @@ class MutexState(FreeMutex, Generic[T]):
         if condvar is not None and ticket.state is WITHDRAWN:  # it was notified, and is gone: to the next
             condvar._give_from_finalizer(condvar._notify_one, None)
 
-    def _replace(self, old: Ticket, new: Ticket) -> None:
-        self._held = new
-
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
         # Anybody may release what `acquire` took.
         return () if self._held is SPELLED else self._takers(ticket)
@@ -99,7 +145,27 @@ class MutexState(FreeMutex, Generic[T]):
         owner = next((owner() for owner in self._takers(cast(Ticket, None))), None)
         return None if is_thread(owner) else owner
 
-    # Changes, inside the internal lock.
+    # Changes, inside the internal lock. A loose guard may be let go of without that lock, between two calls, by another
+    # thread: from the look at its hold to the end of the change nothing is called.
+    def _release(self, ticket: Ticket) -> bool:
+        if ticket.state is not GRANTED:
+            return False
+        ticket.state = RELEASED
+        if self._held is ticket:
+            self._held = None
+            self._free.append(TOKEN)
+        return True
+
+    def _make_over(self, old: Ticket) -> Ticket | None:
+        """A new ticket that holds what the old one held. None: that held nothing any more."""
+        new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
+        if old.state is not GRANTED:
+            return None
+        self._held = new
+        old.state, new.state = RELEASED, GRANTED
+        old.request = new
+        return new
+
     def _take_over(self, guard: LooseGuard) -> bool:
         hold: Ticket = self._fill_in(Ticket(), RESUMED, None)
         try:
@@ -117,24 +183,26 @@ class MutexState(FreeMutex, Generic[T]):
             self._owner = Disowned(self._owner)
 
     def _leave_held(self, guard: Guard) -> bool:
-        if guard.released:
+        if not isinstance(guard, LooseGuard):
+            if guard.released:
+                return False
+            self._forgo((guard, self._owner))
+        elif guard._hold.state is not GRANTED:
             return False
-        if isinstance(guard, LooseGuard):
+        else:
             guard._hold.state = RELEASED
             guard._hold.request = None
-        else:
-            self._forgo((guard, self._owner))
         self._held = SPELLED
         self._spelled.append(TOKEN)
         return True
 
-    def _pass_to_another(self, guard: Guard) -> Guard | None:
+    def _pass_to_another(self, guard: Guard) -> Any:
         if self._held is not guard:
             return None
         other = self._guard()
         other._mutex = self
         self._held = other
-        return cast(Guard, other)
+        return other
 
     def _drop(self, guard: Any) -> bool:
         if self._held is not guard:

@@ -212,7 +212,7 @@ class QueuedSynchronizer(TicketQueue):
             TimeoutError: it was not admitted in time; nothing is held.
             RuntimeError: a loop runs in this thread.
         """
-        parker = blocking_parker(f"{what} of {self}", anywhere=anywhere)
+        parker = blocking_parker(what, self, anywhere=anywhere)
         owner = owner_here() if anywhere else thread_here()
         ticket = self._fill_in(parker, request, owner)
         deadline = math.inf if timeout is None else monotonic() + timeout
@@ -262,19 +262,6 @@ class QueuedSynchronizer(TicketQueue):
     def _release_dropped(self, ticket: Ticket) -> None:
         """Give back what a guard held that was dropped. It must not raise: whoever is inside the lock performs it."""
         self._release(ticket)
-
-    def _make_over(self, old: Ticket) -> Ticket | None:
-        """A new ticket that holds what the old one held. None: that held nothing any more."""
-        if old.state is not GRANTED:
-            return None
-        new: Ticket = self._fill_in(Ticket(), old.request, old.owner)
-        self._replace(old, new)
-        old.state, new.state = RELEASED, GRANTED
-        old.request = new
-        return new
-
-    def _replace(self, old: Ticket, new: Ticket) -> None:
-        """The hold is `new`'s now: for primitives that remember their holders."""
 
     def _expire(self, ticket: Ticket) -> bool:
         """Leave the line because the time is over. False: the grant came first."""

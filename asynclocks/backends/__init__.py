@@ -156,12 +156,14 @@ def running() -> tuple[LoopBackend, Hashable]:
 
 def running_task() -> Hashable | None:
     """The running task, None where there is none. For calls that need no loop but like to know."""
-    if (
-        thread_local.name is None
-        and _asyncio.running_loop() is None
-        and sniffio.current_async_library_cvar.get() is None
-    ):
-        return None  # a plain thread: what is raised and caught below would take it longer than a lock
+    # What is raised and caught below takes longer than a lock.
+    if thread_local.name is None:
+        if _asyncio.running_loop() is not None:
+            task: Hashable | None = hint()
+            if task is not None:
+                return task
+        elif sniffio.current_async_library_cvar.get() is None:
+            return None  # a plain thread
     try:
         return _engines[thread_local.name].current_task()
     except (KeyError, RuntimeError):  # nobody says so: look around
@@ -274,7 +276,10 @@ def _sniff() -> str | None:
 
 
 def _trio_runs() -> bool:
-    return sys.modules.get("trio") is not None and bool(import_module("asynclocks.backends.trio").running())
+    if sys.modules.get("trio") is None:
+        return False
+    module = sys.modules.get("asynclocks.backends.trio") or import_module("asynclocks.backends.trio")
+    return bool(module.running())
 
 
 def _resolve(name: str) -> tuple[Backend, LoopBackend]:
@@ -366,23 +371,35 @@ def whose_turn() -> tuple[LoopBackend, Any]:
     return running() if task is None else (native, task)
 
 
-def blocking_parker(what: str, *, anywhere: bool = False) -> Any:
-    """What `what`, a ``blocking_*`` call, parks this thread on; `anywhere` also where it blocks a loop.
+def blocking_parker(what: str, of: object, *, anywhere: bool = False) -> Any:
+    """What `what` of `of`, a ``blocking_*`` call, parks this thread on; `anywhere` also where it blocks a loop.
 
     Raises:
         RuntimeError: an event loop runs in this thread and would be blocked.
     """
+    check_blocking(what, of, anywhere=anywhere)
+    if not IN_PYODIDE:
+        return ThreadParker()
+    _native_task()
+    backend: Any = native
+    return backend.blocking_parker()
+
+
+def check_blocking(what: str, of: object, *, anywhere: bool = False) -> None:
+    """Refuse `what` of `of` where it would block a loop, unless `anywhere`.
+
+    Raises:
+        RuntimeError: an event loop runs in this thread.
+    """
     if IN_PYODIDE:
-        webloop = import_module("asynclocks.backends.webloop")
-        if webloop.can_block():
-            _native_task()
-            backend: Any = native
-            return backend.blocking_parker()
-        raise RuntimeError(f"{what} needs stack switching (pyodide.ffi.can_run_sync()) in Pyodide; await instead")
-    loop = None if anywhere else _loop_of_this_thread()
-    if loop is not None:
-        raise RuntimeError(f"{what} would block the running {loop} loop; await instead, or call it in another thread")
-    return ThreadParker()
+        if not import_module("asynclocks.backends.webloop").can_block():
+            way_out = "needs stack switching (pyodide.ffi.can_run_sync()) in Pyodide; await instead"
+            raise RuntimeError(f"{what} of {of} {way_out}")
+    elif not anywhere:
+        loop = _loop_of_this_thread()
+        if loop is not None:
+            way_out = f"would block the running {loop} loop; await instead, or call it in another thread"
+            raise RuntimeError(f"{what} of {of} {way_out}")
 
 
 def _loop_of_this_thread() -> str | None:

@@ -35,8 +35,10 @@ def weakly(task: Any) -> Any:
         return lambda: task
 
 
+# With a GIL no other thread runs between two lines that call nothing and do not loop.
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 # Without a GIL to read a task, its future or its frames while its own thread changes them crashes.
-TASKS_HOLD_STILL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+TASKS_HOLD_STILL = HAS_GIL
 
 
 @runtime_checkable

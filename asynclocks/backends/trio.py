@@ -17,6 +17,7 @@ from trio.lowlevel import (
     current_trio_token,
     disable_ki_protection,
     enable_ki_protection,
+    in_trio_run,
     reschedule,
     wait_task_rescheduled,
 )
@@ -199,8 +200,4 @@ def _limits_itself(task: Task) -> bool:
 
 def running() -> bool:
     """Does trio run in this thread?"""
-    try:
-        current_trio_token()
-    except RuntimeError:
-        return False
-    return True
+    return in_trio_run()

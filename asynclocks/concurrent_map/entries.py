@@ -8,9 +8,10 @@ from typing import Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from weakref import ref
 
 from asynclocks import backends
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.callbacks import no_coroutine
 from asynclocks._engine.deadline import Deadline
-from asynclocks._engine.guards import Acquisition, Guard, LooseGuard, give_back, shown_as
+from asynclocks._engine.guards import Guard, LooseGuard, give_back, shown_as
 from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.flights import Outcome
@@ -20,8 +21,6 @@ from asynclocks.concurrent_map.steps import SteppingDict, set_item
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
-
-new_object: Callable[[Any], Any] = object.__new__
 
 
 class Entry(Guard, Generic[K, V]):
@@ -323,9 +322,7 @@ class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  
         return self
 
     @uninterrupted
-    async def __aexit__(  # type: ignore[override]  # called with three
-        self, exc_type: object = None, exc: object = None, traceback: object = None
-    ) -> None:
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
         if exc_type is not None:
             self._roll_back(exc_type)
             return

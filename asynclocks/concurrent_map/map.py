@@ -12,14 +12,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from asynclocks import backends
+from asynclocks._engine.acquisition import Acquisition, new_object
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import Acquisition, give_back
+from asynclocks._engine.guards import give_back
 from asynclocks._engine.synchronizer import Ticket
-from asynclocks.backends import blocking_parker, owner_here, whose_turn
+from asynclocks.backends import check_blocking, owner_here, whose_turn
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.dict import SharedDict
-from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref, new_object
+from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref
 from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
 from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
 
@@ -157,7 +158,7 @@ class ConcurrentMap(SharedDict[K, V]):
         what = "blocking_get_or_insert_with()"
         check_init(init, what)
         deadline = math.inf if timeout is None else monotonic() + timeout
-        blocking_parker(f"{what} of {self._title()}")
+        check_blocking(what, KeyName(self, key))
         left = timeout
         while True:
             value: Any = self.get(key, MISSING)

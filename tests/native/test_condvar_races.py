@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import Condvar, GuardReleasedError, Mutex
+from asynclocks import Condvar, GuardReleasedError, Mutex, TryLockError
 from asynclocks.backends.threads import ThreadParker
 from tests.native.test_once_threads import wait_until
 
@@ -184,8 +184,10 @@ def test_a_notification_in_the_middle_of_the_mutexs_work_is_not_lost() -> None:
     async def main() -> None:
         waiting = asyncio.ensure_future(_wait(mutex, condvar))
         await asyncio.sleep(0)
-        mutex.condvar = condvar
-        mutex.try_lock().release()
+        with mutex.try_lock():
+            mutex.condvar = condvar
+            with pytest.raises(TryLockError):
+                mutex.try_lock()
         await waiting
 
     asyncio.run(main())

@@ -994,8 +994,8 @@ class UsingMutex(Mutex[int]):
         return super()._admit(ticket)
 
 
-def test_a_mutex_used_in_the_middle_of_its_own_work_refuses_or_defers() -> None:
-    """try_lock says "not now", a release happens a moment later, and nothing blocks."""
+def test_a_mutex_used_in_the_middle_of_its_own_work_refuses_or_releases() -> None:
+    """try_lock says "not now", a release happens at once, and nothing blocks."""
     mutex = UsingMutex(0)
     mutex.used = []
     caught: list[BaseException] = []
@@ -1012,14 +1012,14 @@ def test_a_mutex_used_in_the_middle_of_its_own_work_refuses_or_defers() -> None:
         except RuntimeError as error:
             caught.append(error)
 
-    mutex.used.append(try_lock)
-    with mutex.try_lock():
-        pass
-    mutex.used.append(blocking_lock)
     with mutex.try_lock() as guard:
+        for use in (try_lock, blocking_lock):
+            mutex.used.append(use)
+            with pytest.raises(TryLockError):
+                mutex.try_lock()
         mutex.used.append(guard.release)
-        with pytest.raises(TryLockError):
-            mutex.try_lock()
+        with mutex.try_lock():
+            assert guard.released
         assert not mutex.locked()
     assert len(caught) == 2
     assert "in the middle of its own work" in str(caught[1])
@@ -1216,9 +1216,10 @@ def test_a_coroutine_driven_inside_the_lock_is_refused() -> None:
             caught.append(str(error))
 
     async def main() -> None:
-        mutex.used.append(wait)
-        async with mutex.lock():
-            assert mutex.locked()
+        with mutex.try_lock():
+            mutex.used.append(wait)
+            with pytest.raises(TimeoutError):
+                await mutex.lock(timeout=0)
 
     asyncio.run(main())
     assert "in the middle of its own work" in caught[0]

@@ -24,6 +24,7 @@ from asynclocks import (
     OnceCell,
     RwLock,
     Semaphore,
+    TryLockError,
 )
 from asynclocks.backends import current_backend
 from tests.support import collect
@@ -400,9 +401,10 @@ def test_ctrl_c_in_the_middle_of_the_lock_s_own_work_comes_later(ctrl_c: None) -
     mutex.interrupt = False
 
     async def main() -> None:
-        mutex.interrupt = True
-        guard = mutex.try_lock()
-        guard.release()
+        with mutex.try_lock():
+            mutex.interrupt = True
+            with pytest.raises(TryLockError):
+                mutex.try_lock()
         await trio.sleep(10)
 
     with pytest.raises(KeyboardInterrupt):
