@@ -54,7 +54,7 @@ class PermitState(QueuedSynchronizer):
         return False
 
     @uninterrupted
-    def _hand_over(self, permit: Permit | None) -> None:
+    def _hand_over(self, permit: Permit) -> None:
         """Give one permit to the head of the line, in one go, without a token's way round by `_hand_on`."""
         lock = self._lock
         ticket = None
@@ -62,8 +62,7 @@ class PermitState(QueuedSynchronizer):
             if not lock._is_owned() and lock.acquire(False):
                 head = self._head
                 if head is not None and head.request == 1 and self._free >= 0:
-                    if permit is not None:
-                        permit._live = False
+                    permit._live = False
                     ticket = head
                     ticket.state = GRANTED
                     self._waiting -= 1
@@ -82,8 +81,7 @@ class PermitState(QueuedSynchronizer):
         except BaseException:
             self._mend(ticket)
             raise
-        if permit is not None:
-            permit._live = False
+        permit._live = False
         self._tokens.append(TOKEN)
         self._hand_on()
 

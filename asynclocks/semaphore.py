@@ -221,11 +221,22 @@ class Semaphore(PermitState):
         if self._free + len(self._tokens) >= self._total:
             raise ValueError(f"give() to {self!r}: nothing is taken; add_permits() makes more")
         if self._head is not None:
-            self._hand_over(None)
+            given = Permit()  # which knows whether it was given
+            given._count = 1
+            given._live = True
+            try:
+                self._hand_over(given)
+            except BaseException:
+                self._give(self._take_back, given)
+                raise
             return
-        self._tokens.append(TOKEN)
-        if self._head is not None:  # pragma: no cover - somebody came in between, as tested for Semaphore.__aexit__
+        try:
+            self._tokens.append(TOKEN)
+            if self._head is not None:  # pragma: no cover - somebody came in between, as tested for Semaphore.__aexit__
+                self._hand_on()
+        except BaseException:
             self._hand_on()
+            raise
 
     @property
     def available_permits(self) -> int:

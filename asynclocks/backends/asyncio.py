@@ -114,7 +114,11 @@ class AsyncioParker(Ticket):
         def expire() -> None:
             nonlocal over
             over = True
-            self.rouse()
+            try:
+                self.rouse()
+            except BaseException:
+                self.rouse()  # nobody else would
+                raise
 
         loop: Any = _get_running_loop()
         timer = loop.call_later(max(0.0, end - loop.time()), expire)  # not call_at: Pyodide's refuses what is past
@@ -206,15 +210,21 @@ class _Wake:
         return True
 
     def __call__(self) -> None:
-        future, self._future = self._future, None
+        future = self._future
         if future is not None and not future.done():
             future.set_result(None)
+        self._future = None
         self._ticket.leave()
 
     def __del__(self) -> None:
-        if self._is_on_its_way and self._future is not None:
+        if self._is_on_its_way and self._future is not None and not self._post_again(self._future):
             self._ticket.leave()
             self._ticket.pass_on()
+
+    def _post_again(self, future: Future[None]) -> bool:
+        """A signal's exception interrupted the call. False: the loop was closed before it."""
+        loop = future.get_loop()
+        return not loop.is_closed() and _Wake(future, self._ticket).post(loop)
 
 
 def _nothing() -> None:

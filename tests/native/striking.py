@@ -116,9 +116,14 @@ class SignalArriving:
         sys.settrace(None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         self.where = "".join(format_stack(frame, 6))
-        # A future that is interrupted as it wakes its task loses the wake, and we cannot help it.
-        if frame is not None and not frame.f_code.co_filename.startswith(ASYNCIO):
+        # A future that is interrupted as it wakes its task loses the wake, and a timer whose callback is interrupted
+        # before it begins is over: we cannot help it.
+        if frame is not None and not frame.f_code.co_filename.startswith(ASYNCIO) and not _begins_a_timer_s_end(frame):
             raise Struck
+
+
+def _begins_a_timer_s_end(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "expire" and frame.f_lineno == frame.f_code.co_firstlineno
 
 
 class ExceptionArriving(SignalArriving):

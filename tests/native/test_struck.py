@@ -12,12 +12,27 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
-from tests.native.striking import SignalArriving, Struck
+from asynclocks import (
+    Barrier,
+    ClosedError,
+    ConcurrentMap,
+    Condvar,
+    Event,
+    Mutex,
+    MutexGuard,
+    Notify,
+    OnceCell,
+    RwLock,
+    Semaphore,
+)
+from tests.native.striking import ExceptionArriving, SignalArriving, Struck
 
 WAIT = 10  # s, for what must come
 STRIDE = 16
@@ -35,11 +50,13 @@ def others() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-def at_every_instruction(first: int, scene: Callable[[SignalArriving], None]) -> None:
+def at_every_instruction(
+    first: int, scene: Callable[[SignalArriving], None], strike: type[SignalArriving] = SignalArriving
+) -> None:
     step, left = first - STRIDE, 0
     while left <= 0:  # until everything was done before the signal came
         step += STRIDE
-        arriving = SignalArriving(step)
+        arriving = strike(step)
         try:
             scene(arriving)
         except BaseException as error:
@@ -55,6 +72,14 @@ def lock(mutex: Mutex[int]) -> None:
         guard.value = 1
 
 
+def acquire_mutex(mutex: Mutex[int]) -> None:
+    mutex.blocking_acquire()
+    mutex.release()
+    mutex.acquire_nowait()
+    mutex.take_over().leave_held()  # type: ignore[attr-defined]
+    mutex.release()
+
+
 def lock_and_map(mutex: Mutex[int]) -> None:
     with mutex.try_lock() as guard, guard.map(int):
         pass
@@ -68,6 +93,20 @@ def acquire(semaphore: Semaphore) -> None:
 def try_acquire(semaphore: Semaphore) -> None:
     with semaphore.try_acquire():
         pass
+
+
+def take_and_give(semaphore: Semaphore) -> None:
+    semaphore.blocking_take()
+    semaphore.try_take()
+    semaphore.give()
+    semaphore.give()
+
+
+def resize(semaphore: Semaphore) -> None:
+    semaphore.resize(5)
+    semaphore.add_permits(1)
+    semaphore.forget_permits(3)
+    semaphore.resize(1)
 
 
 def write(lock: RwLock[int]) -> None:
@@ -95,6 +134,12 @@ def notify(notify: Notify) -> None:
     notify.notify_last()
 
 
+def set_and_clear(event: Event) -> None:
+    event.set()
+    event.blocking_wait()
+    event.clear()
+
+
 def write_items(shared: ConcurrentMap[str, int]) -> None:
     shared["a"] = 1
     shared.alter("a", abs)
@@ -120,6 +165,21 @@ def take_semaphore(semaphore: Semaphore) -> None:
     semaphore.blocking_acquire(2, WAIT).release()
 
 
+def release_and_take(mutex: Mutex[int]) -> None:
+    """`release` gives back what `acquire` took and did not say so."""
+    if mutex.locked():
+        mutex.release()
+    take_mutex(mutex)
+
+
+def give_and_take(semaphore: Semaphore) -> None:
+    """`give` gives back what `take` took and did not say so."""
+    semaphore.resize(2)
+    while semaphore.available_permits < 2:
+        semaphore.give()
+    take_semaphore(semaphore)
+
+
 def take_rwlock(lock: RwLock[int]) -> None:
     lock.blocking_write(WAIT).release()
 
@@ -131,8 +191,21 @@ def take_cell(cell: OnceCell[int]) -> None:
 def take_notify(notify: Notify) -> None:
     async def main() -> None:
         notify.notify_one()
-        async with asyncio.timeout(WAIT):
-            await notify.notified()
+        await notify.notified(WAIT)
+
+    asyncio.run(main())
+
+
+def take_event(event: Event) -> None:
+    event.set()
+    event.blocking_wait(WAIT)
+
+
+def take_barrier(barrier: Barrier) -> None:
+    assert barrier.waiting == 0
+
+    async def main() -> None:
+        await asyncio.gather(*(barrier.wait(WAIT) for _ in range(barrier.parties)))
 
     asyncio.run(main())
 
@@ -144,28 +217,37 @@ def take_key(shared: ConcurrentMap[str, int]) -> None:
 
 MUTEX: Any = (lambda: Mutex(0), take_mutex)
 SEMAPHORE: Any = (lambda: Semaphore(2), take_semaphore)
+SPELLED_MUTEX: Any = (lambda: Mutex(0), release_and_take)
+SPELLED_SEMAPHORE: Any = (lambda: Semaphore(2), give_and_take)
 RWLOCK: Any = (lambda: RwLock(0), take_rwlock)
 CELL: Any = (OnceCell, take_cell)
 MAP: Any = (ConcurrentMap, take_key)
+NOTIFY: Any = (Notify, take_notify)
+EVENT: Any = (Event, take_event)
 USES: dict[Callable[[Any], None], Any] = {
     lock: MUTEX,
+    acquire_mutex: SPELLED_MUTEX,
     lock_and_map: MUTEX,
     acquire: SEMAPHORE,
     try_acquire: SEMAPHORE,
+    take_and_give: SPELLED_SEMAPHORE,
+    resize: SPELLED_SEMAPHORE,
     write: RWLOCK,
     read: RWLOCK,
     initialize: CELL,
     set_and_take: CELL,
-    notify: (Notify, take_notify),
+    notify: NOTIFY,
+    set_and_clear: EVENT,
     write_items: MAP,
     hold_keys: MAP,
     fly: MAP,
 }
 
 
+@pytest.mark.parametrize("strike", [SignalArriving, ExceptionArriving])
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 def test_a_thread_that_is_interrupted_leaves_everything_free(
-    use: Callable[[Any], None], others: ThreadPoolExecutor, first: int
+    use: Callable[[Any], None], strike: type[SignalArriving], others: ThreadPoolExecutor, first: int
 ) -> None:
     """Nobody waits for what it had in hand."""
     make, take = USES[use]
@@ -177,11 +259,50 @@ def test_a_thread_that_is_interrupted_leaves_everything_free(
         gc.collect()  # a permit and what was split off refer to each other
         others.submit(take, thing).result(WAIT)
 
-    at_every_instruction(first, scene)
+    at_every_instruction(first, scene, strike)
 
 
 def waiting(thing: Any) -> int:
     return thing._waiting  # type: ignore[no-any-return]
+
+
+class Unlocking:
+    """What is given back, or told, by a method of the thing itself, in the shape of a guard."""
+
+    def __init__(self, thing: Any, release: Callable[[Any], object], needs_it: Callable[[Any], object]) -> None:
+        self.release = partial(release, thing)
+        self._needs_it = partial(needs_it, thing)
+
+    @property
+    def released(self) -> bool:
+        return not self._needs_it()
+
+
+def acquired(mutex: Mutex[int]) -> Unlocking:
+    mutex.acquire_nowait()
+    return Unlocking(mutex, Mutex.release, lambda mutex: mutex._spelled)
+
+
+def taken(semaphore: Semaphore) -> Unlocking:
+    semaphore.try_take()
+    return Unlocking(semaphore, Semaphore.give, lambda semaphore: semaphore.statistics().waiting == 2)
+
+
+def await_notification(notify: Notify) -> None:
+    async def main() -> None:
+        await notify.notified(WAIT)
+
+    asyncio.run(main())
+
+
+def take_of_closed(semaphore: Semaphore) -> None:
+    with pytest.raises(ClosedError):
+        semaphore.blocking_take(WAIT)
+
+
+def take_one(semaphore: Semaphore) -> None:
+    semaphore.blocking_take(WAIT)
+    semaphore.give()
 
 
 HOLDS: dict[str, Any] = {
@@ -190,6 +311,26 @@ HOLDS: dict[str, Any] = {
     "writer": (lambda: RwLock(0), lambda lock: lock.try_write(), take_rwlock),
     "reader": (lambda: RwLock(0), lambda lock: lock.try_read(), take_rwlock),
     "entry": (ConcurrentMap, lambda shared: shared.try_entry("a"), take_key),
+    "acquired": (lambda: Mutex(0), acquired, lambda mutex: mutex.blocking_lock(WAIT).release()),
+    "taken": (lambda: Semaphore(1), taken, take_one),
+}
+TELLS: dict[str, Any] = {
+    "resize": (
+        lambda: Semaphore(0),
+        lambda semaphore: Unlocking(semaphore, lambda it: it.resize(1), lambda it: it.total_permits == 0),
+        take_one,
+    ),
+    "close": (
+        lambda: Semaphore(0),
+        lambda semaphore: Unlocking(semaphore, Semaphore.close, lambda it: not it.closed),
+        take_of_closed,
+    ),
+    "set": (
+        Event,
+        lambda event: Unlocking(event, Event.set, lambda it: not it.is_set()),
+        lambda it: it.blocking_wait(WAIT),
+    ),
+    "notify": (Notify, lambda notify: Unlocking(notify, Notify.notify_waiters, waiting), await_notification),
 }
 
 
@@ -199,7 +340,7 @@ def in_line(thing: Any, count: int) -> None:
         moment.wait(0.0001)
 
 
-@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+@pytest.mark.parametrize("hold", (HOLDS | TELLS).values(), ids=HOLDS | TELLS)
 def test_a_thread_that_is_interrupted_as_it_releases_wakes_who_waits(
     hold: Any, others: ThreadPoolExecutor, first: int
 ) -> None:
@@ -227,6 +368,9 @@ GIVING_UP: dict[str, Any] = {
     "rwlock": (*HOLDS["writer"], lambda lock: lock.blocking_write(0.0001)),
     "entry": (*HOLDS["entry"], lambda shared: shared.blocking_entry("a", 0.0001)),
     "flight": (*HOLDS["entry"], lambda shared: shared.blocking_get_or_insert_with("a", lambda: 1, 0.0001)),
+    "acquired": (*HOLDS["acquired"], lambda mutex: mutex.blocking_acquire(0.0001)),
+    "taken": (*HOLDS["taken"], lambda semaphore: semaphore.blocking_take(0.0001)),
+    "set": (*TELLS["set"], lambda event: event.blocking_wait(0.0001)),
 }
 
 
@@ -301,6 +445,14 @@ async def mutex_guard(mutex: Mutex[int]) -> None:
         await asyncio.sleep(0)
 
 
+async def mutex_spelled(mutex: Mutex[int]) -> None:
+    await mutex.acquire()
+    try:
+        await asyncio.sleep(0)
+    finally:
+        mutex.release()
+
+
 async def semaphore_block(semaphore: Semaphore) -> None:
     async with semaphore:
         await asyncio.sleep(0)
@@ -309,6 +461,47 @@ async def semaphore_block(semaphore: Semaphore) -> None:
 async def semaphore_permits(semaphore: Semaphore) -> None:
     with await semaphore.acquire(2):
         await asyncio.sleep(0)
+
+
+async def semaphore_spelled(semaphore: Semaphore) -> None:
+    await semaphore.take()
+    try:
+        await asyncio.sleep(0)
+    finally:
+        semaphore.give()
+
+
+async def condvar_rounds(both: Both) -> None:
+    async with both.mutex as guard:
+        both.condvar.notify_one()
+        try:
+            with suppress(TimeoutError):
+                await both.condvar.wait(guard, 0.001)
+        finally:
+            assert not guard.released
+
+
+async def event_waits(event: Event) -> None:
+    with suppress(TimeoutError):
+        await event.wait(0.001)
+    event.set()
+    await event.wait()
+    event.clear()
+
+
+async def notify_waits(notify: Notify) -> None:
+    enabled = notify.notified()
+    enabled.enable()
+    notify.notify_one()
+    with suppress(TimeoutError):
+        await notify.notified(0.001)
+    notify.notify_waiters()
+    await enabled
+
+
+async def barrier_waits(barrier: Barrier) -> None:
+    with suppress(TimeoutError):
+        await barrier.wait(0.01)
 
 
 async def rwlock_blocks(lock: RwLock[int]) -> None:
@@ -340,11 +533,44 @@ async def flight(shared: ConcurrentMap[str, int]) -> None:
     await shared.get_or_insert_with("a", init)
 
 
+def released(mutex: Mutex[int]) -> bool:
+    """Who was interrupted before its `release` began has still to do it."""
+    if mutex._spelled:
+        mutex.release()
+    return False
+
+
+def let_go_of(both: Both) -> bool:
+    """The end of the block that was interrupted never began. Who waits for a condvar ends when the mutex is theirs."""
+    held = both.mutex._held
+    if isinstance(held, MutexGuard):
+        held.release()
+    return False
+
+
+class Both:
+    """A mutex and its condvar."""
+
+    def __init__(self) -> None:
+        self.mutex, self.condvar = Mutex(0), Condvar()
+
+
+def take_both(both: Both) -> None:
+    assert both.condvar.statistics().waiting == 0
+    take_mutex(both.mutex)
+
+
 COROUTINES: dict[Callable[[Any], Awaitable[None]], Any] = {
     mutex_block: (*MUTEX, lambda mutex: "held" in repr(mutex)),
     mutex_guard: (*MUTEX, lambda _: False),
+    mutex_spelled: (*SPELLED_MUTEX, released),
     semaphore_block: (*SEMAPHORE, lambda semaphore: semaphore.available_permits < 2),
     semaphore_permits: (*SEMAPHORE, lambda _: False),
+    semaphore_spelled: (*SPELLED_SEMAPHORE, lambda _: False),
+    condvar_rounds: (Both, take_both, let_go_of),
+    event_waits: (*EVENT, lambda _: False),
+    notify_waits: (*NOTIFY, lambda _: False),
+    barrier_waits: (lambda: Barrier(2), take_barrier, lambda _: False),
     rwlock_blocks: (*RWLOCK, lambda _: False),
     cell_init: (*CELL, lambda _: False),
     key_block: (*MAP, lambda shared: shared.statistics().locked_keys == 1),
@@ -352,12 +578,18 @@ COROUTINES: dict[Callable[[Any], Awaitable[None]], Any] = {
 }
 
 
+RUNS: dict[str, Any] = {"asyncio": asyncio.run}
+if find_spec("uvloop"):
+    RUNS["uvloop"] = lambda coroutine: import_module("uvloop").run(coroutine)
+
+
 @pytest.mark.skipif(
     sys.version_info[:2] == (3, 11), reason="3.11 crashes now and then where tracing ends inside of asyncio's functions"
 )
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize("work", COROUTINES, ids=lambda work: work.__name__)
 def test_a_task_that_is_interrupted_holds_nobody_up(
-    work: Callable[[Any], Awaitable[None]], others: ThreadPoolExecutor, first: int
+    work: Callable[[Any], Awaitable[None]], run: Callable[[Any], None], others: ThreadPoolExecutor, first: int
 ) -> None:
     """The task behind it comes in, and another thread; or the lock says that it is held."""
     make, take, stays_held = COROUTINES[work]
@@ -381,7 +613,7 @@ def test_a_task_that_is_interrupted_holds_nobody_up(
                 _, asleep = await asyncio.wait(tasks, timeout=WAIT)
                 assert not asleep
 
-        asyncio.run(main())
+        run(main())
         if not held[0]:
             others.submit(take, thing).result(WAIT)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from asynclocks import (
     backends,
 )
 from asynclocks._engine.synchronizer import QueuedSynchronizer
+from asynclocks.backends.asyncio import AsyncioParker, _Wake
 from asynclocks.backends.threads import ThreadParker
 from asynclocks.concurrent_map.entries import Entry
 from asynclocks.concurrent_map.flights import Flight
@@ -129,6 +130,39 @@ def test_a_wake_that_an_error_stopped_is_posted_again() -> None:
         mutex.release()
     waiter.join(WAIT)
     assert not waiter.is_alive()
+
+
+def quietly(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run it. What a callback of the loop raises is not told."""
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        return await coroutine
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("when", ["begins", "ends"])
+def test_a_wake_that_is_struck_as_it_arrives_is_posted_again(when: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its loop has dropped it, exception and all."""
+    mutex = Mutex()
+    mutex.acquire_nowait()
+    waiter = threading.Thread(target=quietly, args=(mutex.acquire(),))
+    waiter.start()
+    wait_until(in_line(mutex, 1))
+    strike_once(monkeypatch, _Wake, "__call__", when)
+    mutex.release()
+    wait_until(lambda: collect() or not waiter.is_alive())
+    mutex.release()
+
+
+@pytest.mark.parametrize("when", ["begins", "ends"])
+def test_a_timeout_that_is_struck_as_it_ends_a_wait_ends_it(when: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would."""
+    mutex = Mutex()
+    strike_once(monkeypatch, AsyncioParker, "rouse", when)
+    with mutex.try_lock(), pytest.raises(TimeoutError):
+        quietly(mutex.acquire(0.001))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +309,30 @@ async def test_a_block_s_end_that_is_struck_gives_its_permit_back(
         await settle()
         assert waiter.result
     semaphore.give()
+    assert semaphore.available_permits == 1
+
+
+@at_the_lock
+def test_a_give_that_is_struck_gives_one_permit(call: str, waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strike comes right behind the lock's taking, or behind the hand-over."""
+    semaphore = Semaphore(1)
+    semaphore.try_take()
+    waiting(semaphore, take_one, 1)
+    struck_at_the_lock(monkeypatch, semaphore, call)
+    with pytest.raises(Struck):
+        semaphore.give()
+    wait_until(in_line(semaphore, 0))
+    assert semaphore.available_permits == 0
+
+
+def test_a_give_that_is_struck_when_nobody_waits_gives_one_permit() -> None:
+    """It was back by then."""
+    semaphore = Semaphore(2)
+    semaphore.try_take()
+    semaphore.try_take()
+    semaphore._tokens = StruckAtAppend()
+    with pytest.raises(Struck):
+        semaphore.give()
     assert semaphore.available_permits == 1
 
 
