@@ -240,12 +240,12 @@ class Semaphore(PermitState):
 
     @property
     def available_permits(self) -> int:
-        """How many could be taken now: 0 while anyone waits."""
+        """How many could be taken now; 0 while anyone waits."""
         return 0 if self._head is not None else max(0, self._free + len(self._tokens))
 
     @property
     def total_permits(self) -> int:
-        """How many there are, free or held: what it was made with, plus those added, less those forgotten.
+        """How many there are, free or held; what it was made with, plus those added, less those forgotten.
 
         After `resize` it is what was asked for, though more may be held until they come back.
         """

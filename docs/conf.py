@@ -10,6 +10,7 @@ import http.client
 import importlib
 import os
 import re
+import sys
 import typing
 import urllib.error
 import urllib.request
@@ -101,7 +102,7 @@ intersphinx_mapping = {name: (INVENTORIES[name], None) for name in reachable()}
 
 # Without its inventory another project's name is taken on trust. Ours never is.
 OTHERS = {
-    "python": r"(?!asynclocks\b|(anyio|trio|attrs?|httpx|js|pyodide)\.).*",
+    "python": rf"({'|'.join(sys.stdlib_module_names)})\..*",
     "anyio": r"anyio\..*",
     "trio": r"trio\..*",
     "attrs": r"attrs?\..*",
@@ -112,6 +113,7 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore_regex += [
     (r"py:.*", r"(.*\.)?([A-Z][a-z]?|[A-Z]\w*T)(_co|_contra)?"),  # type variables
+    (r"py:.*", r".*\[.*"),  # a piece of an annotation that Sphinx takes for a name
     (r"py:.*", r"(js|pyodide)\..*"),  # no inventory anywhere
     (r"py:.*", r"asynclocks\.drop_in\.\w+\._\w+"),  # the original's are private too
 ]

@@ -44,7 +44,7 @@ class Limiter(Nowait):
 
     @property
     def total_tokens(self) -> float:
-        """How many tokens there are: an int, or ``math.inf``. More are there at once, fewer as they come back."""
+        """How many tokens there are, an int or ``math.inf``. More are there at once, fewer as they come back."""
         return self._total
 
     @total_tokens.setter
