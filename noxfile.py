@@ -206,6 +206,22 @@ def slow(session: nox.Session) -> None:
     session.run("pytest", "-m", "slow", "-o", "faulthandler_timeout=1800", *session.posargs)
 
 
+@nox.session(python="3.14")  # whose survivors are on the page; another Python has other lines to run
+def mutants(session: nox.Session) -> None:
+    """Change the engine in small ways, one at a time: a test must notice each, or `docs/mutants.md` say why none can.
+
+    That takes hours. `-- --mutants-resume=all` goes on with what was begun, `-- --mutants-only=PATTERN` tries a part.
+    """
+    install(session, "test")
+    mutated = ["asynclocks/_engine", "asynclocks/concurrent_map/lock.py", "asynclocks/concurrent_map/keys.py"]
+    # These strike at each instruction, and take their time where the lines are watched.
+    slow = [f"--ignore=tests/native/test_{name}.py" for name in ("struck", "ctrl_c", "soak", "httpx_soak", "mutants")]
+    options = ["-s", "--quiet", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0", "--mutants-budget=30"]
+    tests = ["tests/seam", "tests/conformance", "tests/native"]
+    given = [f"--mutate={path}" for path in mutated]
+    session.run("pytest", "-p", "tools.mutants", *given, *options, *slow, *session.posargs, *tests, env=PURE)
+
+
 @nox.session(python=[version for version in WITHOUT_GIL if shutil.which(f"python{version}")] or False)
 def freethreaded(session: nox.Session) -> None:
     """Run the tests without a GIL, then those that only real parallelism makes hard, a minute each."""
