@@ -16,8 +16,10 @@ from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadlock import awaited_by_a_holder
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.ticket import State, Ticket
+from asynclocks._permits import LoosePermit, Permit
 from asynclocks.backends import asyncio
 from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard
+from asynclocks.semaphore import Semaphore
 
 # A subclass of Mutex that has one of these of its own is served in Python.
 HOOKS = (
@@ -27,11 +29,23 @@ HOOKS = (
     *("_retract", "_serve", "_stand_in_line", "_take_elsewhere", "_take_now", "_transact"),
     *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
 )
+# And one of Semaphore.
+PERMIT_HOOKS = (
+    *("_acquire", "_acquire_loose", "_acquire_now", "_admit", "_append", "_ask_for_nothing", "_catch_up"),
+    *("_check_open", "_enter", "_enter_elsewhere", "_followed", "_give", "_hand_on", "_hand_over", "_join"),
+    *("_join_or_leave", "_leave", "_pass_on", "_permit_of", "_put_back", "_retract", "_serve", "_stand_in_line"),
+    *("_take_back", "_take_now", "_transact", "_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
+)
 
 
 def _lock_plainly(mutex: Mutex[Any]) -> Coroutine[Any, Any, Any]:
     """What an acquisition by ``lock()`` calls, if it is not served in C after all."""
     return mutex._lock_loose(True, None)
+
+
+def _acquire_plainly(semaphore: Semaphore) -> Coroutine[Any, Any, Permit]:
+    """The same of ``acquire()``."""
+    return semaphore._acquire_loose(1, None)
 
 
 def _install() -> bool:
@@ -73,6 +87,11 @@ def _put_in_place(core: object) -> bool:
         eager_tasks=asyncio.EAGER_TASKS,
         awaited_by_a_holder=awaited_by_a_holder,
         hooks=HOOKS,
+        Semaphore=Semaphore,
+        Permit=Permit,
+        LoosePermit=LoosePermit,
+        acquire_plainly=_acquire_plainly,
+        permit_hooks=PERMIT_HOOKS,
     )
     for kind in coroutines:
         Coroutine.register(kind)

@@ -1,4 +1,4 @@
-/* The hottest steps of the engine, in C: what a Mutex does for tasks of asyncio.
+/* The hottest steps of the engine, in C: what a Mutex and a Semaphore do for tasks of asyncio.
 
    docs/how-the-core-works.md is the page to read first. In short:
 
@@ -23,12 +23,14 @@
 static PyTypeObject *FreeMutex, *Mutex, *MutexGuard, *LooseMutexGuard, *Acquisition, *Ticket, *AsyncioParker, *Parked;
 static PyObject *queued, *granted, *released;            /* of State */
 static PyObject *spelled, *resumed;                      /* SPELLED, RESUMED of mutex_state */
-static PyObject *lock_plainly;                           /* what an acquisition calls that `lock()` without a timeout returned */
+static PyTypeObject *Semaphore, *Permit, *LoosePermit;
+static PyObject *lock_plainly, *acquire_plainly; /* what an acquisition calls that `lock()`, `acquire()` of a semaphore returned */
 static PyObject *backends;                               /* the dict of that module */
 static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;
 static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder;
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
-static PyObject *hooks;                                  /* names of methods that a subclass may have replaced */
+static PyObject *hooks, *permit_hooks;                   /* names of methods that a subclass may have replaced */
+static PyObject *one;                                    /* how many permits are asked for */
 static struct { Py_ssize_t deferred, head, lock, tail, waiting; } line;
 static struct { Py_ssize_t early, free, held, owner, spelled, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
@@ -37,9 +39,12 @@ static struct { Py_ssize_t mutex, recovered; } guard;
 static struct { Py_ssize_t hold; } loose;
 static struct { Py_ssize_t guard, of, take, what; } acquisition;
 static struct { Py_ssize_t reference; } parked_table;
+static struct { Py_ssize_t closed, entered, entrant, free, tokens, total; } semaphore;
+static struct { Py_ssize_t count, entrant, live, parts, semaphore; } permit;
 
 #define NAMES(X) X(glance) X(name) X(send) X(throw) X(close) X(set_result) X(_asynclocks_parked) X(_asyncio_future_blocking) \
-    X(_holder_sleeps) X(_fut_waiter) X(done) X(get_coro) X(cr_running) X(_mend) X(_withdraw) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block)
+    X(_holder_sleeps) X(_fut_waiter) X(done) X(get_coro) X(cr_running) X(_mend) X(_withdraw) X(_pass_on) X(_catch_up) X(_nudge) X(_refuse) X(_leave_block) \
+    X(_check_open) X(_enter)
 #define DECLARE(N) static PyObject *s_##N;
 NAMES(DECLARE)
 
@@ -211,7 +216,7 @@ typedef struct {
     int count;
     PyObject *spare[MOST_SPARE];
 } Pool;
-static Pool guards, parkers, tickets;
+static Pool guards, parkers, permits, tickets;
 
 static PyObject *from_pool(Pool *pool) {
     if (pool->count == 0) return pool->type->tp_alloc(pool->type, 0);
@@ -229,6 +234,10 @@ static void to_pool(Pool *pool, PyObject *object) {
 static void guard_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     to_pool(&guards, object);
+}
+static void permit_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    to_pool(&permits, object);
 }
 /* Tickets are chained, and a long chain may be dropped at once: not by recursion. */
 static void parker_dealloc(PyObject *object) {
@@ -374,35 +383,50 @@ end:
 
 /* ---- The mutex ---- */
 
-static inline int slots_are_set(PyObject *m) {
-    return SLOT(m, line.head) != NULL && SLOT(m, line.tail) != NULL && SLOT(m, mutex.held) != NULL && SLOT(m, mutex.owner) != NULL
-        && SLOT(m, mutex.early) != NULL && SLOT(m, mutex.free) != NULL && PyList_CheckExact(SLOT(m, mutex.free))
-        && SLOT(m, mutex.spelled) != NULL && PyList_CheckExact(SLOT(m, mutex.spelled))
-        && SLOT(m, line.waiting) != NULL && PyLong_CheckExact(SLOT(m, line.waiting)) && SLOT(m, line.deferred) != NULL
-        && PyList_CheckExact(SLOT(m, line.deferred)) && SLOT(m, line.lock) != NULL && Py_TYPE(SLOT(m, line.lock)) == &InternalLock_Type;
+static inline int line_is_set(PyObject *m) {
+    return SLOT(m, line.head) != NULL && SLOT(m, line.tail) != NULL && SLOT(m, line.waiting) != NULL
+        && PyLong_CheckExact(SLOT(m, line.waiting)) && SLOT(m, line.deferred) != NULL && PyList_CheckExact(SLOT(m, line.deferred))
+        && SLOT(m, line.lock) != NULL && Py_TYPE(SLOT(m, line.lock)) == &InternalLock_Type;
+}
+static inline int mutex_is_set(PyObject *m) {
+    return line_is_set(m) && SLOT(m, mutex.held) != NULL && SLOT(m, mutex.owner) != NULL && SLOT(m, mutex.early) != NULL
+        && SLOT(m, mutex.free) != NULL && PyList_CheckExact(SLOT(m, mutex.free))
+        && SLOT(m, mutex.spelled) != NULL && PyList_CheckExact(SLOT(m, mutex.spelled));
+}
+static inline int semaphore_is_set(PyObject *m) {
+    return line_is_set(m) && SLOT(m, semaphore.closed) != NULL && SLOT(m, semaphore.entered) != NULL
+        && PyDict_CheckExact(SLOT(m, semaphore.entered)) && SLOT(m, semaphore.free) != NULL
+        && PyLong_CheckExact(SLOT(m, semaphore.free)) && SLOT(m, semaphore.tokens) != NULL
+        && PyList_CheckExact(SLOT(m, semaphore.tokens));
 }
 
-/* Does this mutex do everything as Mutex does? A subclass that replaced a step of it is served in Python. */
-static int is_usual(PyObject *m) {
-    static PyTypeObject *asked;
-    static int answer;
-    PyTypeObject *type = Py_TYPE(m);
-    if (type != Mutex && type != asked) {
-        int same = PyType_IsSubtype(type, Mutex);
-        for (Py_ssize_t i = 0; same && i < PyTuple_GET_SIZE(hooks); i++) {
-            PyObject *theirs = PyObject_GetAttr((PyObject *)type, PyTuple_GET_ITEM(hooks, i));
-            PyObject *ours = PyObject_GetAttr((PyObject *)Mutex, PyTuple_GET_ITEM(hooks, i));
+/* Does a subclass do everything as its base does? One that replaced a step is served in Python. */
+typedef struct { PyTypeObject *type; int same; } Asked; /* the last one, kept */
+static int does_as_its_base(Asked *asked, PyTypeObject *type, PyTypeObject *base, PyObject *names) {
+    if (type != asked->type) {
+        int same = PyType_IsSubtype(type, base);
+        for (Py_ssize_t i = 0; same && i < PyTuple_GET_SIZE(names); i++) {
+            PyObject *theirs = PyObject_GetAttr((PyObject *)type, PyTuple_GET_ITEM(names, i));
+            PyObject *ours = PyObject_GetAttr((PyObject *)base, PyTuple_GET_ITEM(names, i));
             same = theirs != NULL && theirs == ours;
             Py_XDECREF(theirs);
             Py_XDECREF(ours);
         }
         PyErr_Clear();
-        answer = same;
-        PyTypeObject *before = asked;
-        asked = (PyTypeObject *)Py_NewRef(type);
+        asked->same = same;
+        PyTypeObject *before = asked->type;
+        asked->type = (PyTypeObject *)Py_NewRef(type);
         Py_XDECREF(before);
     }
-    return (type == Mutex || answer) && slots_are_set(m);
+    return asked->same;
+}
+static int is_usual(PyObject *m) {
+    static Asked asked;
+    return (Py_TYPE(m) == Mutex || does_as_its_base(&asked, Py_TYPE(m), Mutex, hooks)) && mutex_is_set(m);
+}
+static int is_usual_semaphore(PyObject *m) {
+    static Asked asked;
+    return (Py_TYPE(m) == Semaphore || does_as_its_base(&asked, Py_TYPE(m), Semaphore, permit_hooks)) && semaphore_is_set(m);
 }
 
 /* Is anybody inside the internal lock? */
@@ -427,7 +451,24 @@ static inline PyObject *pop(PyObject *tokens) {
 }
 
 /* In which way a mutex is held, and what its taker gets. */
-enum { BY_BLOCK, SPELLED, LOOSELY }; /* a MutexGuard; True, see Mutex.acquire; a LooseMutexGuard */
+enum { BY_BLOCK, SPELLED, LOOSELY, /* a MutexGuard; True, see Mutex.acquire; a LooseMutexGuard */
+    PERMIT, LOOSE_PERMIT };        /* of a semaphore: a Permit of a block; a LoosePermit */
+static inline int is_loose(int way) { return way == LOOSELY || way == LOOSE_PERMIT; }
+static inline int is_in_blocks(int way) { return way == BY_BLOCK || way == PERMIT; }
+
+/* The sign of a Python int. */
+static inline int sign(PyObject *number) {
+    int beyond;
+    long value = PyLong_AsLongAndOverflow(number, &beyond);
+    return beyond != 0 ? beyond : (value > 0) - (value < 0);
+}
+
+/* Would who asks for a mutex, or for one permit, be admitted now? */
+static inline int is_available(PyObject *m, int way) {
+    if (way < PERMIT) return is_free(m);
+    return SLOT(m, line.head) == Py_None
+        && (SLOT(m, semaphore.closed) != Py_False || PyList_GET_SIZE(SLOT(m, semaphore.tokens)) > 0 || sign(SLOT(m, semaphore.free)) > 0);
+}
 
 /* A ticket that holds, see QueuedSynchronizer._fill_in. */
 static PyObject *new_hold(PyObject *m, PyObject *owner) {
@@ -490,10 +531,11 @@ static inline PyObject *waiting_after(PyObject *m, Py_ssize_t change) {
 }
 
 /* QueuedSynchronizer._append. 0: done; 1: it is to be done in Python; -1: an error. */
-static int append(PyObject *m, PyObject *waiter) {
+static int append(PyObject *m, PyObject *waiter, int way) {
     PyObject *waiting = waiting_after(m, 1), *tail = SLOT(m, line.tail);
     if (waiting == NULL) return -1;
-    if (is_busy(m) || is_free(m) || PyList_GET_SIZE(SLOT(m, line.deferred)) > 0 || (tail == Py_None ? SLOT(m, line.head) != Py_None : !is_ticket(tail))) {
+    if (is_busy(m) || is_available(m, way) || PyList_GET_SIZE(SLOT(m, line.deferred)) > 0
+        || (tail == Py_None ? SLOT(m, line.head) != Py_None : !is_ticket(tail))) {
         Py_DECREF(waiting);
         return 1;
     }
@@ -529,29 +571,40 @@ static int wake(PyObject *m, PyObject *waiter) {
     return failed ? -1 : 0;
 }
 
+/* What is to be let go of when a lock is whole again: that may run anything. */
+typedef struct { PyObject *things[10]; int count; } Gone;
+static inline void later(Gone *gone, PyObject *thing) { gone->things[gone->count++] = thing; }
+static inline void let_go_of(Gone *gone) { while (gone->count > 0) Py_XDECREF(gone->things[--gone->count]); }
+
+/* Can the head of the line be granted here what it waits for? */
+static int can_be_granted(PyObject *waiter) {
+    PyObject *following = SLOT(waiter, ticket.after);
+    return Py_TYPE(waiter) == AsyncioParker && following != NULL && SLOT(waiter, ticket.owner) != NULL
+        && SLOT(waiter, ticket.state) == queued && (following == Py_None || is_ticket(following));
+}
+
+/* Take it out of the line, granted. `waiting` is how many wait then; stolen. */
+static inline void grant_head(PyObject *m, PyObject *waiter, PyObject *waiting, Gone *gone) {
+    PyObject *following = SLOT(waiter, ticket.after);
+    later(gone, put(waiter, ticket.state, Py_NewRef(granted)));
+    later(gone, put(m, line.head, Py_NewRef(following)));
+    later(gone, put(waiter, ticket.after, Py_NewRef(Py_None)));
+    if (following == Py_None) later(gone, put(m, line.tail, Py_NewRef(Py_None)));
+    else later(gone, put(following, ticket.before, Py_NewRef(Py_None)));
+    later(gone, put(m, line.waiting, waiting));
+}
+
 /* FreeMutex._hand_over. 0: done; 1: it is to be done in Python; -1: an error. */
 static int hand_over(PyObject *m) {
-    PyObject *waiter = SLOT(m, line.head), *following = SLOT(waiter, ticket.after), *owner = SLOT(waiter, ticket.owner);
-    if (following == NULL || owner == NULL || SLOT(waiter, ticket.state) != queued || !(following == Py_None || is_ticket(following)))
-        return 1;
-    PyObject *waiting = waiting_after(m, -1);
-    if (waiting == NULL) return -1;
-    /* Nothing is let go of until the mutex is whole again. */
-    Py_INCREF(waiter); /* the head's own reference stays in `old_head` */
-    PyObject *old_owner = put(m, mutex.owner, Py_NewRef(owner)), *old_held = put(m, mutex.held, Py_NewRef(waiter));
-    PyObject *old_state = put(waiter, ticket.state, Py_NewRef(granted)), *old_head = put(m, line.head, Py_NewRef(following));
-    PyObject *old_tail = NULL, *old_before = NULL, *old_after = put(waiter, ticket.after, Py_NewRef(Py_None));
-    if (following == Py_None) old_tail = put(m, line.tail, Py_NewRef(Py_None));
-    else old_before = put(following, ticket.before, Py_NewRef(Py_None));
-    waiting = put(m, line.waiting, waiting);
-    Py_DECREF(old_owner);
-    Py_DECREF(old_held);
-    Py_DECREF(old_state);
-    Py_DECREF(old_head);
-    Py_XDECREF(old_tail);
-    Py_XDECREF(old_before);
-    Py_DECREF(old_after);
-    Py_DECREF(waiting);
+    PyObject *waiter = SLOT(m, line.head), *waiting;
+    if (!can_be_granted(waiter)) return 1;
+    if ((waiting = waiting_after(m, -1)) == NULL) return -1;
+    Gone gone = {.count = 0};
+    Py_INCREF(waiter);
+    later(&gone, put(m, mutex.owner, Py_NewRef(SLOT(waiter, ticket.owner))));
+    later(&gone, put(m, mutex.held, Py_NewRef(waiter)));
+    grant_head(m, waiter, waiting, &gone);
+    let_go_of(&gone);
     int left = wake(m, waiter);
     Py_DECREF(waiter);
     return left;
@@ -560,11 +613,124 @@ static int hand_over(PyObject *m) {
 /* End the present hold: by the token, or by handing over. 0: done; 1: it is to be done in Python; -1: an error. */
 static int end_hold(PyObject *m) {
     PyObject *head = SLOT(m, line.head);
-    if (head != Py_None) return Py_TYPE(head) == AsyncioParker ? hand_over(m) : 1;
+    if (head != Py_None) return hand_over(m);
     if (PyList_Append(SLOT(m, mutex.free), Py_None) < 0) return -1;
     PyObject *held = put(m, mutex.held, Py_NewRef(Py_None));
     Py_DECREF(held);
     return 0;
+}
+
+/* ---- The semaphore ---- */
+
+/* Can one permit be had by its token? */
+static inline int has_token(PyObject *m) {
+    return PyList_GET_SIZE(SLOT(m, semaphore.tokens)) > 0 && SLOT(m, line.head) == Py_None && SLOT(m, semaphore.closed) == Py_False
+        && sign(SLOT(m, semaphore.free)) >= 0;
+}
+
+/* make_permit, and what PermitState._enter fills in; `entrant` is NULL for a loose one. */
+static PyObject *new_permit(PyObject *m, PyObject *entrant) {
+    PyObject *made = entrant != NULL ? from_pool(&permits) : LoosePermit->tp_alloc(LoosePermit, 0);
+    if (made != NULL) {
+        SLOT(made, permit.semaphore) = Py_NewRef(m);
+        SLOT(made, permit.count) = Py_NewRef(one);
+        SLOT(made, permit.parts) = Py_NewRef(Py_None);
+        SLOT(made, permit.live) = Py_NewRef(Py_True);
+        SLOT(made, permit.entrant) = Py_XNewRef(entrant);
+    }
+    return made;
+}
+static void spoil(PyObject *made) { /* it never held */
+    Py_SETREF(SLOT(made, permit.live), Py_NewRef(Py_False));
+    Py_DECREF(made);
+}
+
+/* PermitState._enter, of a task that is in no block of this semaphore: the permit, which the exit will find. NULL without an
+   error: it is in one. */
+static PyObject *enter_block(PyObject *m, PyObject *task) {
+    PyObject *key = PyLong_FromVoidPtr(task), *entrant = PyWeakref_NewRef(task, NULL), *made = NULL;
+    if (key != NULL && entrant != NULL && PyDict_GetItemWithError(SLOT(m, semaphore.entered), key) == NULL && !PyErr_Occurred()
+        && (made = new_permit(m, entrant)) != NULL) {
+        PyObject *entered = SLOT(m, semaphore.entered), *there = PyDict_SetDefault(entered, key, made);
+        if (there != made) { /* a finalizer entered while the permit was made, or there is no memory */
+            spoil(made);
+            made = NULL;
+        }
+        else if (SLOT(m, semaphore.entrant) != entrant) Py_XSETREF(SLOT(m, semaphore.entrant), Py_NewRef(entrant));
+    }
+    Py_XDECREF(key);
+    Py_XDECREF(entrant);
+    return made;
+}
+static void leave_entered(PyObject *m, PyObject *task) {
+    PyObject *exception = take_exception(), *key = PyLong_FromVoidPtr(task);
+    if (key == NULL || PyDict_DelItem(SLOT(m, semaphore.entered), key) < 0) PyErr_Clear();
+    Py_XDECREF(key);
+    if (exception != NULL) set_exception(exception);
+}
+
+/* The short way of Semaphore.__aenter__, acquire and try_acquire: one permit; NULL without an error: it cannot be had so. */
+static PyObject *take_permit(PyObject *m, PyObject *task, int way) {
+    if (!has_token(m)) return NULL;
+    PyObject *made = way == PERMIT ? enter_block(m, task) : new_permit(m, NULL);
+    if (made == NULL) return NULL;
+    if (!has_token(m)) { /* a finalizer took it */
+        if (way == PERMIT) leave_entered(m, task);
+        spoil(made);
+        return NULL;
+    }
+    PyObject *token = pop(SLOT(m, semaphore.tokens));
+    Py_DECREF(token);
+    return made;
+}
+
+/* What a loose guard holds in the usual way, and can be let go of here: one permit. */
+static int is_one_permit(PyObject *self) {
+    return SLOT(self, permit.live) == Py_True && SLOT(self, permit.count) == one && SLOT(self, permit.semaphore) != NULL
+        && is_usual_semaphore(SLOT(self, permit.semaphore)) && !is_busy(SLOT(self, permit.semaphore));
+}
+
+/* Give one permit back: to the head of the line, or as a token. Of a block's permit `key` is where the semaphore has it.
+   0: done; 1: it is to be done in Python; -1: an error. */
+static int give_back(PyObject *self, PyObject *key) {
+    PyObject *m = SLOT(self, permit.semaphore), *waiter = SLOT(m, line.head), *waiting = NULL;
+    Gone gone = {.count = 0};
+    if (waiter == Py_None) {
+        if (PyList_Append(SLOT(m, semaphore.tokens), Py_None) < 0) return -1;
+    }
+    else {
+        if (!can_be_granted(waiter) || SLOT(waiter, ticket.request) != one || SLOT(m, semaphore.closed) != Py_False
+            || sign(SLOT(m, semaphore.free)) < 0) return 1;
+        if ((waiting = waiting_after(m, -1)) == NULL) return -1;
+    }
+    later(&gone, Py_NewRef(self));
+    later(&gone, Py_NewRef(m));
+    later(&gone, put(self, permit.live, Py_NewRef(Py_False)));
+    if (key != NULL && PyDict_DelItem(SLOT(m, semaphore.entered), key) < 0) PyErr_Clear(); /* it was there just now */
+    int left = 0;
+    if (waiter != Py_None) {
+        Py_INCREF(waiter);
+        grant_head(m, waiter, waiting, &gone);
+        left = wake(m, waiter);
+        Py_DECREF(waiter);
+    }
+    let_go_of(&gone);
+    return left;
+}
+
+/* Semaphore.__aexit__; as `give_back`. */
+static int leave_semaphore(PyObject *m, PyObject *exc_type) {
+    if (!is_usual_semaphore(m) || is_busy(m) || exc_type == PyExc_GeneratorExit) return 1;
+    PyObject *task = glance(), *key, *self;
+    if (task == NULL) return 1;
+    int left = 1;
+    if ((key = PyLong_FromVoidPtr(task)) != NULL && (self = PyDict_GetItemWithError(SLOT(m, semaphore.entered), key)) != NULL
+        && Py_TYPE(self) == Permit && SLOT(self, permit.parts) == Py_None && SLOT(self, permit.semaphore) == m && is_one_permit(self))
+        left = give_back(self, key);
+    else PyErr_Clear();
+    Py_XDECREF(key);
+    Py_DECREF(task);
+    return left;
 }
 
 /* ---- Awaitables ---- */
@@ -631,6 +797,7 @@ typedef struct {
     PyObject *of;          /* whose method that is: the mutex, or an acquisition of it */
     PyObject *coroutine;   /* DELEGATED: of `slow` */
     PyObject *waiter;      /* PARKED: its ticket */
+    PyObject *entrant;     /* PERMIT, PARKED: its task, a weak reference */
     vectorcallfunc call;
     char stage, awaited, way, entering; /* entering: an acquisition's block, which keeps the guard for its exit */
 } Enter;
@@ -645,6 +812,7 @@ static int enter_traverse(Enter *e, visitproc visit, void *arg) {
     Py_VISIT(e->of);
     Py_VISIT(e->coroutine);
     Py_VISIT(e->waiter);
+    Py_VISIT(e->entrant);
     return 0;
 }
 static int enter_clear(Enter *e) {
@@ -653,6 +821,7 @@ static int enter_clear(Enter *e) {
     Py_CLEAR(e->of);
     Py_CLEAR(e->coroutine);
     Py_CLEAR(e->waiter);
+    Py_CLEAR(e->entrant);
     return 0;
 }
 
@@ -661,6 +830,7 @@ static void enter_over(Enter *e) {
     e->stage = OVER;
     Py_CLEAR(e->coroutine);
     Py_CLEAR(e->waiter);
+    Py_CLEAR(e->entrant);
 }
 
 /* The wait ends by the exception that is set, as in QueuedSynchronizer._acquire. One is set afterwards too. */
@@ -688,8 +858,8 @@ static void enter_fails(Enter *e) {
 
 /* It was used too early: Python is to begin. */
 static void unuse(Enter *e) {
-    if (e->way != LOOSELY) return;
-    PyObject *method = PyMethod_New(lock_plainly, e->lock);
+    if (!is_loose(e->way)) return;
+    PyObject *method = PyMethod_New(e->way == LOOSELY ? lock_plainly : acquire_plainly, e->lock);
     if (method == NULL) { PyErr_Clear(); return; }
     PyObject *old = put(e->of, acquisition.take, method);
     Py_XDECREF(old);
@@ -753,20 +923,29 @@ static int is_to_be_followed(PyObject *m, PyObject *task, PyObject *waiter) {
     return answer;
 }
 
+/* Must this wait be Python's? 0: no; 1: yes; -1: an error. Else the waiter stands in line now. */
+static int stand_in_line(Enter *e, PyObject *task, PyObject *waiter) {
+    PyObject *lock = e->lock;
+    if (e->way >= PERMIT) { /* nobody can say which holder would end such a wait: it is not followed */
+        if (e->way == PERMIT && (e->entrant = PyWeakref_NewRef(task, NULL)) == NULL) return -1;
+        Py_SETREF(SLOT(waiter, ticket.request), Py_NewRef(one));
+        return append(lock, waiter, e->way);
+    }
+    PyObject *holder = Py_NewRef(SLOT(lock, mutex.owner));
+    int left = is_to_be_followed(lock, task, waiter);
+    if (left == 0) left = SLOT(lock, mutex.owner) == holder ? append(lock, waiter, e->way) : 1; /* by another thread meanwhile */
+    Py_DECREF(holder);
+    return left;
+}
+
 /* Stand in line and sleep: the future to sleep on; NULL: an error, or it is delegated. */
 static PyObject *enter_waits(Enter *e, PyObject *task) {
-    PyObject *owner = PyWeakref_NewRef(task, NULL), *future = NULL;
+    PyObject *owner = e->way >= PERMIT ? Py_NewRef(Py_None) : PyWeakref_NewRef(task, NULL), *future = NULL;
     PyObject *waiter = owner == NULL ? NULL : new_parker(e->lock, owner);
     Py_XDECREF(owner);
     if (waiter == NULL) return NULL;
     future = park(waiter); /* before it stands in line: making a future may run a finalizer, which may release the lock */
-    int left = -1;
-    if (future != NULL) {
-        PyObject *holder = Py_NewRef(SLOT(e->lock, mutex.owner));
-        left = is_to_be_followed(e->lock, task, waiter);
-        if (left == 0) left = SLOT(e->lock, mutex.owner) == holder ? append(e->lock, waiter) : 1; /* by another thread meanwhile */
-        Py_DECREF(holder);
-    }
+    int left = future == NULL ? -1 : stand_in_line(e, task, waiter);
     if (left != 0) { /* or it was released meanwhile, or somebody is inside the internal lock */
         PyObject *exception = take_exception();
         leave(waiter);
@@ -784,10 +963,19 @@ static PyObject *enter_waits(Enter *e, PyObject *task) {
     return future;
 }
 
-/* An acquisition is used once. 0: it was used before, or has a timeout, or is another lock's. */
+/* In which way is this acquisition to be served here? -1: in none, it was used before, or has a timeout, or is another lock's. */
+static int way_of(PyObject *of) {
+    PyObject *method = SLOT(of, acquisition.take), *function, *m = SLOT(of, acquisition.of);
+    if (method == NULL || !PyMethod_Check(method) || m == NULL) return -1;
+    function = PyMethod_GET_FUNCTION(method);
+    if (function == lock_plainly) return PyType_IsSubtype(Py_TYPE(m), Mutex) ? LOOSELY : -1;
+    return function == acquire_plainly && PyType_IsSubtype(Py_TYPE(m), Semaphore) ? LOOSE_PERMIT : -1;
+}
+
+/* An acquisition is used once. */
 static int use(PyObject *of) {
     PyObject *method = SLOT(of, acquisition.take);
-    if (method == NULL || !PyMethod_Check(method) || PyMethod_GET_FUNCTION(method) != lock_plainly) return 0;
+    if (way_of(of) < 0) return 0;
     SLOT(of, acquisition.take) = Py_NewRef(Py_None);
     Py_DECREF(method);
     return 1;
@@ -798,23 +986,28 @@ static PyObject *enter_gets(Enter *e, PyObject *value) { /* steals */
     if (e->entering) {
         PyObject *old = put(e->of, acquisition.guard, Py_NewRef(value));
         Py_XDECREF(old);
+        if (e->way == LOOSE_PERMIT) { /* Permit.__enter__ */
+            PyObject *parts = PyList_New(0);
+            if (parts == NULL) { Py_DECREF(value); return NULL; } /* whose finalizer lets go */
+            Py_SETREF(SLOT(value, permit.parts), parts);
+        }
     }
     return give(value);
 }
 
 /* The first step. */
 static PyObject *enter_begins(Enter *e) {
-    PyObject *lock = e->lock, *task = is_usual(lock) ? glance() : NULL;
+    PyObject *lock = e->lock, *task = (e->way < PERMIT ? is_usual(lock) : is_usual_semaphore(lock)) ? glance() : NULL;
     if (task != NULL) {
-        int here = e->way == BY_BLOCK || !runs_elsewhere();
-        int mine = here && (e->way != LOOSELY || use(e->of));
-        PyObject *value = mine ? take(lock, task, e->way) : NULL;
+        int here = is_in_blocks(e->way) || !runs_elsewhere();
+        int mine = here && (!is_loose(e->way) || use(e->of));
+        PyObject *value = !mine ? NULL : e->way < PERMIT ? take(lock, task, e->way) : take_permit(lock, task, e->way);
         if (value != NULL) {
             Py_DECREF(task);
             e->stage = OVER;
             return enter_gets(e, value);
         }
-        if (mine && !PyErr_Occurred() && !is_busy(lock) && !is_free(lock) && (e->way != BY_BLOCK || !runs_elsewhere())) {
+        if (mine && !PyErr_Occurred() && !is_busy(lock) && !is_available(lock, e->way) && (!is_in_blocks(e->way) || !runs_elsewhere())) {
             PyObject *future = enter_waits(e, task);
             Py_DECREF(task);
             return future;
@@ -827,9 +1020,36 @@ static PyObject *enter_begins(Enter *e) {
     return NULL;
 }
 
+/* What the taker gets who was granted it; the lock knows of it then. */
+static PyObject *mutex_gets(Enter *e) {
+    PyObject *value = e->way == BY_BLOCK ? new_guard(e->lock) : e->way == SPELLED ? Py_NewRef(Py_True) : new_loose_guard(e->lock, e->waiter);
+    if (value == NULL || (e->way == SPELLED && PyList_Append(SLOT(e->lock, mutex.spelled), Py_None) < 0)) {
+        Py_XDECREF(value);
+        return NULL;
+    }
+    if (e->way != LOOSELY) {
+        PyObject *held = put(e->lock, mutex.held, Py_NewRef(e->way == BY_BLOCK ? value : spelled));
+        Py_XDECREF(held);
+    }
+    return value;
+}
+static PyObject *semaphore_gets(Enter *e) {
+    PyObject *lock = e->lock, *value = NULL, *task;
+    if (SLOT(e->waiter, ticket.request) != one) { /* it was closed */
+        if ((value = PyObject_CallMethodOneArg(lock, s__check_open, e->waiter)) == NULL) return NULL;
+        Py_CLEAR(value);
+    }
+    if (e->way == LOOSE_PERMIT) return new_permit(lock, NULL);
+    if ((task = referent(e->entrant)) == NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: its task is gone"); return NULL; }
+    value = enter_block(lock, task);
+    if (value == NULL && !PyErr_Occurred()) value = PyObject_CallMethodOneArg(lock, s__enter, task); /* a block in a block */
+    Py_DECREF(task);
+    return value;
+}
+
 /* The sleeper was woken. */
 static PyObject *enter_resumes(Enter *e) {
-    PyObject *value, *held;
+    PyObject *value;
     if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason */
         value = park(e->waiter);
         if (value == NULL) enter_fails(e);
@@ -837,15 +1057,9 @@ static PyObject *enter_resumes(Enter *e) {
         Py_DECREF(value); /* granted meanwhile, by another thread, which may have found no future */
         leave(e->waiter);
     }
-    value = e->way == BY_BLOCK ? new_guard(e->lock) : e->way == SPELLED ? Py_NewRef(Py_True) : new_loose_guard(e->lock, e->waiter);
-    if (value == NULL || (e->way == SPELLED && PyList_Append(SLOT(e->lock, mutex.spelled), Py_None) < 0)) {
-        Py_XDECREF(value);
+    if ((value = e->way < PERMIT ? mutex_gets(e) : semaphore_gets(e)) == NULL) {
         enter_fails(e);
         return NULL;
-    }
-    if (e->way != LOOSELY) {
-        held = put(e->lock, mutex.held, Py_NewRef(e->way == BY_BLOCK ? value : spelled));
-        Py_XDECREF(held);
     }
     enter_over(e);
     return enter_gets(e, value);
@@ -925,7 +1139,8 @@ static void enter_finalize(PyObject *self) {
     PyObject *exception = take_exception();
     if (e->stage == CREATED) {
         e->stage = OVER;
-        if (e->way != LOOSELY /* its acquisition says so */ && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s.%s' was never awaited", Py_TYPE(e->of)->tp_name, 
+        if (!is_loose(e->way) /* else its acquisition says so */
+            && PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s.%s' was never awaited", Py_TYPE(e->of)->tp_name,
                 e->way == SPELLED ? "acquire" : "__aenter__") < 0)
             PyErr_WriteUnraisable(self);
     }
@@ -945,7 +1160,7 @@ static void enter_dealloc(Enter *e) {
     else PyObject_GC_Del(e);
 }
 
-static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of);
+static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of, int way);
 static PyObject *enter_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
     Enter *e = (Enter *)self;
     if (PyVectorcall_NARGS(n) != 0 || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
@@ -953,7 +1168,7 @@ static PyObject *enter_call(PyObject *self, PyObject *const *args, size_t n, PyO
         return NULL;
     }
     if (e->stage != BOUND) { /* called again: another coroutine */
-        e = new_enter(e->lock, e->slow, e->of);
+        e = new_enter(e->lock, e->slow, e->of, e->way);
         if (e != NULL) e->stage = CREATED;
         return (PyObject *)e;
     }
@@ -974,7 +1189,7 @@ static PyTypeObject Enter_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asyn
     .tp_traverse = (traverseproc)enter_traverse, .tp_clear = (inquiry)enter_clear, .tp_methods = enter_methods,
     .tp_finalize = enter_finalize, .tp_doc = "Entering a mutex: a coroutine."};
 
-static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of) {
+static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of, int way) {
     Enter *e;
     if (spare_enters_count > 0) {
         e = spare_enters[--spare_enters_count];
@@ -984,23 +1199,26 @@ static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of) {
     e->lock = Py_NewRef(lock);
     e->slow = Py_NewRef(slow);
     e->of = Py_NewRef(of);
-    e->coroutine = e->waiter = NULL;
+    e->coroutine = e->waiter = e->entrant = NULL;
     e->call = enter_call;
     e->stage = BOUND;
     e->awaited = e->entering = 0;
-    e->way = BY_BLOCK;
+    e->way = way;
     PyObject_GC_Track(e);
     return e;
 }
 
-/* FreeMutex.__aexit__. It is done when it is called, not when it is awaited: Ctrl-C may come in between, in the user's frame. */
-static PyObject *exit_block(PyObject *slow, PyObject *const *args, Py_ssize_t n) {
-    PyObject *m = args[0];
-    if (is_usual(m) && SLOT(m, mutex.early) == Py_None && SLOT(m, mutex.held) != Py_None && !is_busy(m)) {
-        int left = end_hold(m);
-        if (left < 0) return NULL;
-        if (left == 0) return Py_NewRef(done);
-    }
+/* FreeMutex.__aexit__. 0: done; 1: it is to be done in Python; -1: an error. */
+static int leave_mutex(PyObject *m, PyObject *exc_type) {
+    if (!is_usual(m) || SLOT(m, mutex.early) != Py_None || SLOT(m, mutex.held) == Py_None || is_busy(m)) return 1;
+    return end_hold(m);
+}
+
+/* Leave a block. It is done when it is called, not when it is awaited: Ctrl-C may come in between, in the user's frame. */
+typedef int (*Leave)(PyObject *m, PyObject *exc_type);
+static PyObject *exit_block(Leave short_way, PyObject *slow, PyObject *const *args, Py_ssize_t n) {
+    int left = short_way(args[0], n > 1 ? args[1] : Py_None);
+    if (left <= 0) return left < 0 ? NULL : Py_NewRef(done);
     PyObject *result, *coroutine = PyObject_Vectorcall(slow, args, n, NULL);
     if (coroutine == NULL) return NULL;
     PySendResult how = PyIter_Send(coroutine, Py_None, &result);
@@ -1012,7 +1230,7 @@ static PyObject *exit_block(PyObject *slow, PyObject *const *args, Py_ssize_t n)
 }
 
 /* What looking up `__aexit__` of a mutex gives. */
-typedef struct { PyObject_HEAD PyObject *lock, *slow; vectorcallfunc call; } Exit;
+typedef struct { PyObject_HEAD PyObject *lock, *slow; vectorcallfunc call; Leave leave; } Exit;
 static PyTypeObject Exit_Type;
 static Exit *spare_exits[MOST_SPARE];
 static int spare_exits_count;
@@ -1036,7 +1254,7 @@ static PyObject *exit_call(PyObject *self, PyObject *const *args, size_t n, PyOb
     if (count > 3) { PyErr_SetString(PyExc_TypeError, "__aexit__() takes at most three arguments"); return NULL; }
     for (Py_ssize_t i = 0; i < count; i++) all[i + 1] = args[i];
     Py_INCREF(self); /* it keeps the lock */
-    PyObject *result = exit_block(x->slow, all, 4);
+    PyObject *result = exit_block(x->leave, x->slow, all, 4);
     Py_DECREF(self);
     return result;
 }
@@ -1048,7 +1266,7 @@ static PyTypeObject Exit_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "async
 /* ---- What stands in the classes ---- */
 
 /* `__aenter__` and `__aexit__`: each knows the Python function whose twin it is. */
-typedef struct { PyObject_HEAD PyObject *slow; vectorcallfunc call; } Twin;
+typedef struct { PyObject_HEAD PyObject *slow; vectorcallfunc call; PyTypeObject *type; int way; Leave leave; } Twin;
 static int twin_traverse(Twin *t, visitproc visit, void *arg) { Py_VISIT(t->slow); return 0; }
 static int twin_clear(Twin *t) { Py_CLEAR(t->slow); return 0; }
 static void twin_dealloc(Twin *t) { PyObject_GC_UnTrack(t); twin_clear(t); PyObject_GC_Del(t); }
@@ -1059,12 +1277,14 @@ static PyGetSetDef twin_getset[] = {{"__doc__", (getter)twin_doc, NULL, NULL, "_
 static PyObject *twin_wrapped(Twin *t, void *_) { return Py_NewRef(t->slow); }
 
 static PyObject *get_enter(PyObject *self, PyObject *lock, PyObject *type) {
-    return lock == NULL || lock == Py_None ? Py_NewRef(self) : (PyObject *)new_enter(lock, ((Twin *)self)->slow, lock);
+    if (lock == NULL || lock == Py_None) return Py_NewRef(self);
+    return (PyObject *)new_enter(lock, ((Twin *)self)->slow, lock, ((Twin *)self)->way);
 }
 static PyObject *call_enter(PyObject *self, PyObject *const *args, size_t n, PyObject *names) { /* Mutex.__aenter__(mutex) */
     Twin *twin = (Twin *)self;
-    if (PyVectorcall_NARGS(n) != 1 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
-    Enter *e = new_enter(args[0], twin->slow, args[0]);
+    if (PyVectorcall_NARGS(n) != 1 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), twin->type))
+        return PyObject_Vectorcall(twin->slow, args, n, names);
+    Enter *e = new_enter(args[0], twin->slow, args[0], twin->way);
     if (e != NULL) e->stage = CREATED;
     return (PyObject *)e;
 }
@@ -1079,14 +1299,16 @@ static PyObject *get_exit(PyObject *self, PyObject *lock, PyObject *type) {
     x->lock = Py_NewRef(lock);
     x->slow = Py_NewRef(((Twin *)self)->slow);
     x->call = exit_call;
+    x->leave = ((Twin *)self)->leave;
     PyObject_GC_Track(x);
     return (PyObject *)x;
 }
 static PyObject *call_exit(PyObject *self, PyObject *const *args, size_t n, PyObject *names) {
     Twin *twin = (Twin *)self;
     Py_ssize_t count = PyVectorcall_NARGS(n);
-    if (count < 1 || count > 4 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), FreeMutex)) return PyObject_Vectorcall(twin->slow, args, n, names);
-    return exit_block(twin->slow, args, count);
+    if (count < 1 || count > 4 || names != NULL || !PyType_IsSubtype(Py_TYPE(args[0]), twin->type))
+        return PyObject_Vectorcall(twin->slow, args, n, names);
+    return exit_block(twin->leave, twin->slow, args, count);
 }
 #define TWIN_TYPE(TYPE, NAME, GET) static PyTypeObject TYPE = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "asynclocks._engine._core." NAME, \
     .tp_basicsize = sizeof(Twin), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR \
@@ -1096,13 +1318,16 @@ TWIN_TYPE(EnterTwin_Type, "__aenter__", get_enter);
 TWIN_TYPE(ExitTwin_Type, "__aexit__", get_exit);
 
 /* Put a twin in the place of the Python function that a class has. */
-static int replace(PyTypeObject *type, const char *name, PyTypeObject *kind, vectorcallfunc call) {
+static int replace(PyTypeObject *type, const char *name, PyTypeObject *kind, vectorcallfunc call, int way, Leave leave) {
     PyObject *slow = PyObject_GetAttrString((PyObject *)type, name);
     if (slow == NULL) return -1;
     Twin *twin = PyObject_GC_New(Twin, kind);
     if (twin == NULL) { Py_DECREF(slow); return -1; }
     twin->slow = slow;
     twin->call = call;
+    twin->type = type;
+    twin->way = way;
+    twin->leave = leave;
     PyObject_GC_Track(twin);
     int failed = PyObject_SetAttrString((PyObject *)type, name, (PyObject *)twin);
     Py_DECREF(twin);
@@ -1155,7 +1380,7 @@ static PyGetSetDef loose_value = {"value", loose_get_value, loose_set_value, "Th
 
 /* Methods: each begins as its Python twin does, whose place it takes in the class, and leaves to that what is unusual. */
 typedef struct { PyMethodDef method; PyTypeObject **type; PyObject *slow; } Method;
-enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, GUARD_DEL, ACQUISITION_ENTER, ACQUISITION_EXIT,
+enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, GUARD_DEL, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, PERMIT_DEL, ACQUISITION_ENTER, ACQUISITION_EXIT,
     ACQUISITION_AWAIT, ACQUISITION_DEL, METHODS };
 static Method twins[METHODS + 1];
 
@@ -1169,8 +1394,8 @@ static PyObject *slowly_with(int which, PyObject *self, PyObject *const *args, P
 
 static PyObject *mutex_acquire(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
     if (n > 0 || names != NULL) return slowly_with(ACQUIRE, m, args, n, names);
-    Enter *e = new_enter(m, twins[ACQUIRE].slow, m);
-    if (e != NULL) { e->stage = CREATED; e->way = SPELLED; }
+    Enter *e = new_enter(m, twins[ACQUIRE].slow, m, SPELLED);
+    if (e != NULL) e->stage = CREATED;
     return (PyObject *)e;
 }
 
@@ -1204,16 +1429,63 @@ static PyObject *mutex_release(PyObject *m, PyObject *_) {
     if (left > 0) return slowly(RELEASE, m);
     Py_RETURN_NONE;
 }
+static PyObject *new_acquisition(PyObject *m, PyObject *plainly, const char *text, PyObject **what) {
+    if (*what == NULL && (*what = PyUnicode_InternFromString(text)) == NULL) return NULL;
+    PyObject *take = PyMethod_New(plainly, m), *made = take == NULL ? NULL : Acquisition->tp_alloc(Acquisition, 0);
+    if (made == NULL) { Py_XDECREF(take); return NULL; }
+    SLOT(made, acquisition.of) = Py_NewRef(m);
+    SLOT(made, acquisition.what) = Py_NewRef(*what);
+    SLOT(made, acquisition.take) = take;
+    return made;
+}
 static PyObject *mutex_lock(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
     static PyObject *what;
     if (n > 0 || names != NULL || !is_usual(m)) return slowly_with(LOCK, m, args, n, names);
-    if (what == NULL && (what = PyUnicode_InternFromString("lock()")) == NULL) return NULL;
-    PyObject *take = PyMethod_New(lock_plainly, m), *made = take == NULL ? NULL : Acquisition->tp_alloc(Acquisition, 0);
-    if (made == NULL) { Py_XDECREF(take); return NULL; }
-    SLOT(made, acquisition.of) = Py_NewRef(m);
-    SLOT(made, acquisition.what) = Py_NewRef(what);
-    SLOT(made, acquisition.take) = take;
-    return made;
+    return new_acquisition(m, lock_plainly, "lock()", &what);
+}
+static PyObject *semaphore_acquire(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    static PyObject *what;
+    if (n > 0 || names != NULL || !is_usual_semaphore(m) || SLOT(m, semaphore.total) == NULL || !PyLong_CheckExact(SLOT(m, semaphore.total))
+        || sign(SLOT(m, semaphore.total)) <= 0) return slowly_with(SEMAPHORE_ACQUIRE, m, args, n, names);
+    return new_acquisition(m, acquire_plainly, "acquire(1)", &what);
+}
+static PyObject *semaphore_try_acquire(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+    PyObject *made = n == 0 && names == NULL && is_usual_semaphore(m) && !is_busy(m) ? take_permit(m, NULL, LOOSE_PERMIT) : NULL;
+    if (made == NULL) PyErr_Clear();
+    return made == NULL ? slowly_with(TRY_ACQUIRE, m, args, n, names) : made;
+}
+
+/* A LoosePermit's. */
+static PyObject *permit_release(PyObject *self, PyObject *_) {
+    int left = Py_TYPE(self) == LoosePermit && is_one_permit(self) ? give_back(self, NULL) : 1;
+    if (left > 0) return slowly(PERMIT_RELEASE, self);
+    if (left < 0) return NULL;
+    Py_RETURN_NONE;
+}
+static PyObject *permit_enter(PyObject *self, PyObject *_) {
+    if (Py_TYPE(self) != LoosePermit || SLOT(self, permit.live) != Py_True || SLOT(self, permit.parts) != Py_None)
+        return slowly(PERMIT_ENTER, self);
+    PyObject *parts = PyList_New(0);
+    if (parts == NULL) return NULL;
+    PyObject *old = put(self, permit.parts, parts);
+    Py_XDECREF(old);
+    return Py_NewRef(self);
+}
+static int leave_permit(PyObject *self) { /* Permit._leave_block; as `give_back` */
+    PyObject *parts = SLOT(self, permit.parts);
+    if (Py_TYPE(self) != LoosePermit || parts == NULL || !(parts == Py_None || (PyList_CheckExact(parts) && PyList_GET_SIZE(parts) == 0)))
+        return 1;
+    return is_one_permit(self) ? give_back(self, NULL) : 1;
+}
+static PyObject *permit_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+    int left = leave_permit(self);
+    if (left > 0) return slowly_with(PERMIT_EXIT, self, args, n, NULL);
+    if (left < 0) return NULL;
+    Py_RETURN_NONE;
+}
+static PyObject *permit_del(PyObject *self, PyObject *_) {
+    if (SLOT(self, permit.live) == NULL || SLOT(self, permit.live) == Py_False) Py_RETURN_NONE;
+    return slowly(PERMIT_DEL, self);
 }
 
 /* Does this guard hold its mutex in the usual way, and can it be let go of here? */
@@ -1256,10 +1528,10 @@ static PyObject *guard_del(PyObject *self, PyObject *_) {
 }
 
 static PyObject *enter_of(PyObject *self, int which) {
-    PyObject *m = SLOT(self, acquisition.of);
-    if (Py_TYPE(self) != Acquisition || m == NULL || !PyType_IsSubtype(Py_TYPE(m), Mutex)) return slowly(which, self);
-    Enter *e = new_enter(m, twins[which].slow, self);
-    if (e != NULL) { e->stage = CREATED; e->way = LOOSELY; }
+    int way = Py_TYPE(self) == Acquisition ? way_of(self) : -1;
+    if (way < 0) return slowly(which, self);
+    Enter *e = new_enter(SLOT(self, acquisition.of), twins[which].slow, self, way);
+    if (e != NULL) e->stage = CREATED;
     return (PyObject *)e;
 }
 static PyObject *acquisition_enter(PyObject *self, PyObject *_) {
@@ -1269,22 +1541,22 @@ static PyObject *acquisition_enter(PyObject *self, PyObject *_) {
 }
 /* Its place is taken when it is driven, its use is noted now, as by Python. */
 static PyObject *acquisition_await(PyObject *self, PyObject *_) {
-    PyObject *method = SLOT(self, acquisition.take), *m = SLOT(self, acquisition.of);
-    if (Py_TYPE(self) != Acquisition || method == NULL || !PyMethod_Check(method) || PyMethod_GET_FUNCTION(method) != lock_plainly
-        || m == NULL || !is_usual(m)) return slowly(ACQUISITION_AWAIT, self);
     PyObject *made = enter_of(self, ACQUISITION_AWAIT);
     if (made != NULL && Py_TYPE(made) == &Enter_Type) ((Enter *)made)->awaited = 1;
     return made;
 }
 static PyObject *acquisition_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     PyObject *held = Py_TYPE(self) == Acquisition ? SLOT(self, acquisition.guard) : NULL;
-    if (held == NULL || Py_TYPE(held) != LooseMutexGuard) return slowly_with(ACQUISITION_EXIT, self, args, n, NULL);
-    int left = lets_go(held) ? let_go(held) : 1;
+    if (held == NULL || (Py_TYPE(held) != LooseMutexGuard && Py_TYPE(held) != LoosePermit))
+        return slowly_with(ACQUISITION_EXIT, self, args, n, NULL);
+    Py_INCREF(held);
+    int left = Py_TYPE(held) == LoosePermit ? leave_permit(held) : lets_go(held) ? let_go(held) : 1;
     if (left > 0) { /* as in Python: whatever the guard has become is released */
         PyObject *nothing = PyObject_CallMethodNoArgs(held, s__leave_block);
         left = nothing == NULL ? -1 : 0;
         Py_XDECREF(nothing);
     }
+    Py_DECREF(held);
     return left < 0 ? NULL : Py_NewRef(done);
 }
 static PyObject *acquisition_del(PyObject *self, PyObject *_) {
@@ -1304,6 +1576,12 @@ static Method twins[METHODS + 1] = {
     [GUARD_ENTER] = {{"__enter__", guard_enter, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
     [GUARD_EXIT] = {{"__exit__", FUNCTION(guard_exit), METH_FASTCALL, NULL}, &LooseMutexGuard, NULL},
     [GUARD_DEL] = {{"__del__", guard_del, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
+    [SEMAPHORE_ACQUIRE] = {{"acquire", FUNCTION(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
+    [TRY_ACQUIRE] = {{"try_acquire", FUNCTION(semaphore_try_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
+    [PERMIT_RELEASE] = {{"release", permit_release, METH_NOARGS, NULL}, &LoosePermit, NULL},
+    [PERMIT_ENTER] = {{"__enter__", permit_enter, METH_NOARGS, NULL}, &LoosePermit, NULL},
+    [PERMIT_EXIT] = {{"__exit__", FUNCTION(permit_exit), METH_FASTCALL, NULL}, &LoosePermit, NULL},
+    [PERMIT_DEL] = {{"__del__", permit_del, METH_NOARGS, NULL}, &LoosePermit, NULL},
     [ACQUISITION_ENTER] = {{"__aenter__", acquisition_enter, METH_NOARGS, NULL}, &Acquisition, NULL},
     [ACQUISITION_EXIT] = {{"__aexit__", FUNCTION(acquisition_exit), METH_FASTCALL, NULL}, &Acquisition, NULL},
     [ACQUISITION_AWAIT] = {{"__await__", acquisition_await, METH_NOARGS, NULL}, &Acquisition, NULL},
@@ -1359,14 +1637,16 @@ static int is_plain(Pool *pool) {
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "LooseMutexGuard", "Acquisition", "Ticket", "AsyncioParker", "Parked", "queued",
         "granted", "released", "spelled", "resumed", "lock_plainly", "backends", "Future", "current_task", "current_tasks", "running_loop",
-        "InvalidStateError", "thread_local", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", NULL};
+        "InvalidStateError", "thread_local", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", "Semaphore", "Permit",
+        "LoosePermit", "acquire_plainly", "permit_hooks", NULL};
     if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
     PyObject *tasks;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOO!O!O!O!OO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
             &PyType_Type, &MutexGuard, &PyType_Type, &LooseMutexGuard, &PyType_Type, &Acquisition, &PyType_Type, &Ticket,
             &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted, &released, &spelled, &resumed, &lock_plainly,
             &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &parked_in,
-            &native, &Task, &eager_tasks, &awaited_by_a_holder, &PyTuple_Type, &hooks)) return NULL;
+            &native, &Task, &eager_tasks, &awaited_by_a_holder, &PyTuple_Type, &hooks, &PyType_Type, &Semaphore,
+            &PyType_Type, &Permit, &PyType_Type, &LoosePermit, &acquire_plainly, &PyTuple_Type, &permit_hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
 #define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
     FIND(line, FreeMutex, deferred) FIND(line, FreeMutex, head) FIND(line, FreeMutex, lock) FIND(line, FreeMutex, tail) FIND(line, FreeMutex, waiting)
@@ -1377,8 +1657,11 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex) FIND(guard, MutexGuard, recovered)
     FIND(loose, LooseMutexGuard, hold) FIND(acquisition, Acquisition, guard) FIND(acquisition, Acquisition, of) FIND(acquisition, Acquisition, take)
     FIND(acquisition, Acquisition, what) FIND_PLAIN(parked_table, Parked, reference)
+    FIND(semaphore, Semaphore, closed) FIND(semaphore, Semaphore, entered) FIND(semaphore, Semaphore, entrant) FIND(semaphore, Semaphore, free)
+    FIND(semaphore, Semaphore, tokens) FIND(semaphore, Semaphore, total) FIND(permit, Permit, count) FIND(permit, Permit, entrant)
+    FIND(permit, Permit, live) FIND(permit, Permit, parts) FIND(permit, Permit, semaphore)
     if (!PyType_IsSubtype(AsyncioParker, Ticket) || !PyType_IsSubtype(Parked, &PyDict_Type) || !PyType_IsSubtype(Mutex, FreeMutex)
-        || !PyType_IsSubtype(LooseMutexGuard, MutexGuard)) {
+        || !PyType_IsSubtype(LooseMutexGuard, MutexGuard) || !PyType_IsSubtype(LoosePermit, Permit)) {
         PyErr_SetString(PyExc_TypeError, "asynclocks: these classes do not belong together");
         return NULL;
     }
@@ -1386,20 +1669,26 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     parkers = (Pool){.type = AsyncioParker, .slots = {parker.parked, parker.unparked, ticket.after, ticket.before, ticket.owner,
         ticket.request, ticket.state, ticket.synchronizer, -1}};
     tickets = (Pool){.type = Ticket, .slots = {ticket.after, ticket.before, ticket.owner, ticket.request, ticket.state, ticket.synchronizer, -1}};
-    if (!is_plain(&guards) || !is_plain(&parkers) || !is_plain(&tickets)) return NULL;
+    permits = (Pool){.type = Permit, .slots = {permit.count, permit.entrant, permit.live, permit.parts, permit.semaphore, -1}};
+    if (!is_plain(&permits) || !is_plain(&guards) || !is_plain(&parkers) || !is_plain(&tickets)) return NULL;
     if ((unpark_anywhere = PyObject_GetAttrString((PyObject *)AsyncioParker, "unpark")) == NULL) return NULL;
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
     PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)LooseMutexGuard, (PyObject *)Acquisition, (PyObject *)Ticket,
         (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, native,
-        Task, eager_tasks, awaited_by_a_holder, hooks};
+        Task, eager_tasks, awaited_by_a_holder, hooks, (PyObject *)Semaphore, (PyObject *)Permit, (PyObject *)LoosePermit, acquire_plainly, permit_hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
+    if ((one = PyLong_FromLong(1)) == NULL) return NULL;
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
     MutexGuard->tp_dealloc = guard_dealloc;
     AsyncioParker->tp_dealloc = parker_dealloc;
     Ticket->tp_dealloc = ticket_dealloc;
+    Permit->tp_dealloc = permit_dealloc;
     if (replace_property(MutexGuard, &guard_value) || replace_property(LooseMutexGuard, &loose_value) || replace_methods()
-        || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter) || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit)) return NULL;
+        || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter, BY_BLOCK, NULL)
+        || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit, BY_BLOCK, leave_mutex)
+        || replace(Semaphore, "__aenter__", &EnterTwin_Type, call_enter, PERMIT, NULL)
+        || replace(Semaphore, "__aexit__", &ExitTwin_Type, call_exit, PERMIT, leave_semaphore)) return NULL;
     return Py_BuildValue("(OO)O", (PyObject *)&Enter_Type, (PyObject *)&Done_Type, (PyObject *)&InternalLock_Type);
 }
 

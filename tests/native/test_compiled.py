@@ -17,7 +17,16 @@ import pytest
 from anyio import create_task_group
 
 import asynclocks
-from asynclocks import DeadlockError, GuardReleasedError, Mutex, MutexGuard, _compiled
+from asynclocks import (
+    ClosedError,
+    DeadlockError,
+    GuardReleasedError,
+    Mutex,
+    MutexGuard,
+    Permit,
+    Semaphore,
+    _compiled,
+)
 from asynclocks._engine import ticket_queue
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends.asyncio import AsyncioParker
@@ -73,6 +82,7 @@ def test_the_compiled_module_is_told_of_the_classes_and_its_coroutines_are_corou
     assert ticket_queue.RLock is threading.RLock
     assert issubclass(Entering, Coroutine)
     assert [name for name in told["hooks"] if not hasattr(Mutex, name)] == []
+    assert [name for name in told["permit_hooks"] if not hasattr(Semaphore, name)] == []
 
 
 @only_compiled
@@ -330,6 +340,142 @@ async def test_a_subclass_with_a_step_of_its_own_is_served_by_it() -> None:
     assert mutex.handed
 
 
+# A semaphore's entries.
+async def one_permit(semaphore: Semaphore) -> None:
+    async with semaphore:
+        pass
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_block_of_a_semaphore_that_waited_inside_another_of_its_task_ends_before_it() -> None:
+    """Each exit gives back one permit, and the outer block's permit is its own."""
+    semaphore = Semaphore(2)
+    other = semaphore.try_acquire()
+
+    async def nested() -> None:
+        async with semaphore as outer:
+            async with semaphore as inner:
+                assert inner is not outer
+            assert inner.released
+            assert not outer.released
+            assert semaphore.available_permits == 1
+        assert outer.released
+
+    task = asyncio.create_task(nested())
+    await settle()
+    assert semaphore.statistics().waiting == 1
+    other.release()
+    await task
+    assert semaphore.available_permits == 2
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@pytest.mark.parametrize("ask", [one_permit, lambda semaphore: semaphore.acquire()])
+async def test_who_waits_for_a_permit_is_told_that_the_semaphore_was_closed(ask: Callable[[Semaphore], Any]) -> None:
+    """And holds nothing."""
+    semaphore = Semaphore(1)
+    with semaphore.try_acquire():
+        task = asyncio.create_task(ask(semaphore))
+        await settle()
+        semaphore.close()
+        with pytest.raises(ClosedError):
+            await task
+    assert semaphore.statistics().available == 1
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+@pytest.mark.parametrize("ask", [one_permit, lambda semaphore: semaphore.acquire()])
+async def test_a_permit_is_not_given_to_who_stands_behind_a_larger_request(ask: Callable[[Semaphore], Any]) -> None:
+    """First come, first served: the head asks for two, so one that comes back waits for another."""
+    semaphore = Semaphore(2)
+    first, second = semaphore.try_acquire(), semaphore.try_acquire()
+    large = asyncio.create_task(semaphore.acquire(2))
+    await settle()
+    small = asyncio.create_task(ask(semaphore))
+    await settle()
+    first.release()
+    await settle()
+    assert semaphore.statistics().waiting == 2
+    second.release()
+    (await large).release()
+    permit = await small
+    if permit is not None:
+        permit.release()
+    assert semaphore.available_permits == 2
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_permit_of_a_block_may_be_released_split_or_forgotten_in_it() -> None:
+    """Its exit gives back what is left."""
+    semaphore = Semaphore(3)
+    async with semaphore as permit:
+        permit.release()
+        assert semaphore.available_permits == 3
+    async with semaphore as permit:
+        part = permit.split(1)
+        assert semaphore.available_permits == 2
+    assert part.released
+    async with semaphore as permit:
+        permit.forget()
+    async with semaphore.acquire() as permit:
+        part = permit.split(1)
+    assert part.released
+    with await semaphore.acquire() as permit:
+        permit.merge(semaphore.try_acquire())
+        assert permit.count == 2
+    assert (semaphore.available_permits, semaphore.total_permits) == (2, 2)
+
+
+async def test_permits_that_are_to_go_are_not_handed_out_again() -> None:
+    """After `resize` to fewer than are held, what comes back is gone."""
+    semaphore = Semaphore(2)
+    async with semaphore:
+        with semaphore.try_acquire():
+            semaphore.resize(1)
+        with pytest.raises(asynclocks.TryAcquireError):
+            semaphore.try_acquire()
+    semaphore.try_acquire().release()
+    assert semaphore.available_permits == 1
+
+
+class OwnSemaphore(Semaphore):
+    """A subclass that replaces a step of the engine."""
+
+    __slots__ = ("handed",)
+
+    def _hand_over(self, permit: Any) -> None:
+        self.handed = True
+        super()._hand_over(permit)
+
+
+async def test_a_subclass_of_semaphore_with_a_step_of_its_own_is_served_by_it() -> None:
+    """What it replaced is called."""
+    semaphore = OwnSemaphore(1)
+    async with create_task_group() as group, semaphore:
+        spawn(group, one_permit, semaphore)
+        await settle()
+    assert semaphore.handed
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_a_parked_entry_of_a_semaphore_that_is_dropped_leaves_the_line() -> None:
+    """And one that was granted passes its permit on."""
+    semaphore = Semaphore(1)
+    permit = semaphore.try_acquire()
+    parked, behind = (Awaiting(semaphore.__aenter__()) for _ in range(2))
+    next(parked)
+    next(behind)
+    assert semaphore.statistics().waiting == 2
+    del parked
+    collect()
+    assert semaphore.statistics().waiting == 1
+    permit.release()
+    assert semaphore.available_permits == 0
+    del behind
+    collect()
+    assert semaphore.available_permits == 1
+
+
 # What comes in between: a twin asks the loop for its table, in Python, before it queues and before it wakes.
 class StruckLoop(asyncio.SelectorEventLoop):
     """Does something of the test's when its table of parked tasks is asked for, which a collector could do there."""
@@ -543,6 +689,29 @@ async def test_a_grant_that_comes_as_an_entry_parks_again_is_not_slept_over(loop
     async with asyncio.timeout(10):
         await task
     assert not mutex.locked()
+
+
+@only_compiled  # Python does not ask for the table there
+@struck
+async def test_who_was_granted_a_permit_is_woken_though_its_wake_is_interrupted(loop: StruckLoop) -> None:
+    """The interrupt comes out of the exit, which gave the permit back."""
+    semaphore = Semaphore(1)
+    waiter = asyncio.create_task(one_permit(semaphore))
+
+    async def block() -> None:
+        async with semaphore:
+            waiting = asyncio.create_task(one_permit(semaphore))
+            await settle()
+            assert semaphore.statistics().waiting == 1
+            tasks.append(waiting)
+            loop.strike = be_struck
+
+    await waiter
+    tasks: list[asyncio.Task[None]] = []
+    with pytest.raises(Struck):
+        await block()
+    await tasks[0]
+    assert semaphore.available_permits == 1
 
 
 @struck
@@ -788,6 +957,31 @@ async def uses_another_loop(mutex: Mutex[int], times: int) -> None:
         await asyncio.gather(asyncio.wrap_future(thread.submit(asyncio.run, turns())), turns(), turns())
 
 
+async def with_permits(mutex: Mutex[int], times: int) -> None:
+    semaphore = Semaphore(2)
+
+    async def turns() -> None:
+        for _ in range(times // 10):
+            async with semaphore:
+                await asyncio.sleep(0)
+            async with semaphore.acquire():
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(turns() for _ in range(5)))
+    for _ in range(times // 4):
+        async with semaphore, semaphore:
+            tasks = [asyncio.create_task(one_permit(semaphore)), asyncio.create_task(semaphore.acquire())]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with await semaphore.acquire() as permit:
+            permit.split(1)
+        semaphore.try_acquire().release()
+        semaphore.acquire().close()
+    assert semaphore.available_permits == 2
+
+
 OPERATIONS = [
     uncontended,
     contended,
@@ -799,12 +993,23 @@ OPERATIONS = [
     timed_out,
     with_closed_loops,
     uses_another_loop,
+    with_permits,
 ]
 
 
 def counts(mutex: Mutex[int]) -> list[int]:
     """How often each thing is referred to that operations refer to, and how many objects there are."""
-    kept = [*State, Mutex, MutexGuard, AsyncioParker, mutex, mutex.__class__.__aenter__, mutex.__aexit__]
+    kept = [
+        *State,
+        Semaphore,
+        Permit,
+        Mutex,
+        MutexGuard,
+        AsyncioParker,
+        mutex,
+        mutex.__class__.__aenter__,
+        mutex.__aexit__,
+    ]
     return [*map(sys.getrefcount, kept), sys.getallocatedblocks() // 1000]
 
 
