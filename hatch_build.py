@@ -80,8 +80,9 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         if sysconfig.get_config_var("Py_GIL_DISABLED"):  # what is in C relies on a GIL
             raise Unwanted
         folder = Path(self.temporary.name)
-        command = [sys.executable, "-c", COMPILE, str(folder), SOURCE]
-        subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True)
+        command = [sys.executable, "-c", COMPILE, str(folder), str(Path(self.root, SOURCE))]
+        # Not where pyproject.toml is: setuptools would read what there is for hatchling.
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
         return next(folder.glob("_core*" + sysconfig.get_config_var("EXT_SUFFIX")))
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
