@@ -54,7 +54,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
             built = None
         except (OSError, subprocess.SubprocessError) as error:
             if os.environ.get("ASYNCLOCKS_COMPILED") == "1":
-                raise
+                raise RuntimeError(f"asynclocks cannot be compiled: {reason(error)}") from error
             self.app.display_warning(f"asynclocks is installed uncompiled, as pure Python: {reason(error)}")
             built = None
         if version == "editable":
@@ -80,8 +80,9 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         if sysconfig.get_config_var("Py_GIL_DISABLED"):  # what is in C relies on a GIL
             raise Unwanted
         folder = Path(self.temporary.name)
-        command = [sys.executable, "-c", COMPILE, str(folder), str(Path(self.root, SOURCE))]
-        # Not where pyproject.toml is: setuptools would read what there is for hatchling.
+        source = Path(shutil.copy(Path(self.root, SOURCE), folder))
+        # In that folder: here setuptools would read pyproject.toml, and refuse what is for hatchling there.
+        command = [sys.executable, "-c", COMPILE, ".", source.name]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
         return next(folder.glob("_core*" + sysconfig.get_config_var("EXT_SUFFIX")))
 
