@@ -312,6 +312,22 @@ def examples(session: nox.Session) -> None:
     session.run("python", "-m", "examples.worker")
 
 
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build the release into `dist`, check it, and try it in empty environments of every Python that is here.
+
+    `-- --final` also demands that the changelog has the version's entry, and that no fragment is left.
+    """
+    session.install("-q", "-r", "requirements/release.txt")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+    left = sorted(file.name for file in HERE.glob("changelog.d/*.md"))
+    if left and "--final" in session.posargs:
+        session.error(f"not in CHANGELOG.md yet: {', '.join(left)}; run `towncrier build --version VERSION`")
+    shutil.rmtree(HERE / "dist", ignore_errors=True)
+    here = [found for version in PYTHONS if (found := shutil.which(f"python{version}"))]
+    session.run("python", "-m", "tools.release", "dist", *here)
+
+
 @nox.session(python=PYTHONS)
 def bench(session: nox.Session) -> None:
     """Measure ours beside the peers, interleaved in one run."""

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         SemaphoreStatistics,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Acquisition",
     "AlreadyInitializedError",

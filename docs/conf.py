@@ -46,6 +46,7 @@ myst_heading_anchors = 3
 # What the pages link to outside of this folder: pages of the site where they are included, else files to look at.
 ELSEWHERE = {
     "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "measuring.md",
     "examples/github_client/README.md": "examples/github_client.md",

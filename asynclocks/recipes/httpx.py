@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-import anyio.lowlevel  # httpx stands on it
-import httpx
+try:
+    import anyio.lowlevel  # httpx stands on it
+    import httpx
+except ModuleNotFoundError as absent:
+    raise ImportError(
+        f"asynclocks.recipes.httpx needs {absent.name}: pip install 'asynclocks[httpx]'", name=absent.name
+    ) from absent
 
 from asynclocks.recipes import _http_fields as fields
 from asynclocks.recipes._http_caching import Caching

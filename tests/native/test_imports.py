@@ -5,6 +5,9 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import pytest
@@ -30,6 +33,24 @@ def test_importing_loads_no_loop_but_asyncio() -> None:
 def test_recipes_load_no_http_client() -> None:
     loaded = run(f"import sys, asynclocks.recipes, asynclocks.recipes.pyfetch; {LOADED}").split()
     assert not {"httpx", "pyodide", "trio"} & set(loaded)
+
+
+def test_who_lacks_httpx_is_told_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And which module is absent."""
+    monkeypatch.delitem(sys.modules, "asynclocks.recipes.httpx", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx", None)  # as if it were absent
+    with pytest.raises(ImportError, match=r"needs httpx: pip install 'asynclocks\[httpx\]'") as refused:
+        import_module("asynclocks.recipes.httpx")
+    assert refused.value.name == "httpx"
+
+
+def test_the_version_is_the_one_that_was_installed() -> None:
+    """Where it was installed at all."""
+    import asynclocks
+
+    assert asynclocks.__version__.count(".") == 2
+    with suppress(PackageNotFoundError):
+        assert version("asynclocks") == asynclocks.__version__
 
 
 def test_using_it_on_asyncio_loads_no_trio() -> None:
