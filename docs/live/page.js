@@ -47,7 +47,10 @@ function fieldElement({ name, label, ...numbers }) {
 
 // What is written in the program counts: a number that was changed there is shown in its field too.
 function followProgram() {
-  for (const { name, value } of fieldsOf(program.value)) document.getElementById(name).value = value;
+  for (const { name, value } of fieldsOf(program.value)) {
+    const input = document.getElementById(name);
+    if (input) input.value = value; // a visitor may write such a line where there is no field for it
+  }
 }
 
 async function start() {

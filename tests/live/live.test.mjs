@@ -195,6 +195,7 @@ from asynclocks import Mutex
 from live import shown
 
 mutex = shown(Mutex(0), "mine")
+PERMITS = 1
 
 async def main():
     guard = await mutex.lock()
