@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import import_module
@@ -16,6 +17,7 @@ from sphinx.util.inventory import InventoryFile
 
 from asynclocks._engine.absent import Absent
 
+REPO = Path(__file__).parents[2]
 SITE = Path(os.environ.get("ASYNCLOCKS_SITE", "build/site"))
 DROP_IN = [f"asynclocks.drop_in.{name}" for name in ("aiorwlock", "anyio", "asyncio", "threading", "trio")]
 MODULES = [
@@ -112,6 +114,19 @@ def test_links_within_the_site_lead_somewhere(pages: dict[Path, Page]) -> None:
             anchors = there.anchors if there else {unquote(parts.fragment)}
             if not target.exists() or unquote(parts.fragment) not in anchors:
                 lost.append(f"{file.name}: {link}")
+    assert not lost
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_beside_the_site_lead_to_files(name: str) -> None:
+    """What the README links to is in the repository; a heading that it names is on that page."""
+    lost = []
+    for path, anchor in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)(?:#([^)\s]*))?\)", (REPO / name).read_text()):
+        target = REPO / path
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        if not target.exists() or (anchor and anchor not in anchors):
+            lost.append(f"{path}#{anchor}")
     assert not lost
 
 
