@@ -15,6 +15,7 @@ import typing
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ ELSEWHERE = {
     "examples/github_client/README.md": "examples/github_client.md",
     "examples/worker/README.md": "examples/worker.md",
 }
-INCLUDE = re.compile(r"^```{include} (?P<file>\S+)\n```$", re.MULTILINE)
+INCLUDE = re.compile(r"^```{include} (?P<file>\S+)\n(?::end-before: (?P<end>.+)\n)?```$", re.MULTILINE)
 LINK = re.compile(r"\]\((?![a-z]+:)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 # Docstrings: Google's sections. `name` in them is a link where there is such a name, and code where there is none.
@@ -187,19 +188,28 @@ def link_within(app: Sphinx, page: str, source: list[str]) -> None:
 
     MyST's own `include` leaves the links of what it includes relative to another folder.
     """
-    folder = HERE / Path(page).parent
-    text = source[0]
-    if found := INCLUDE.search(text):
-        file = (folder / found["file"]).resolve()
+    here = HERE / Path(page).parent
+
+    def follow(text: str, folder: Path) -> str:
+        def there(link: re.Match[str]) -> str:
+            target = (folder / link["path"]).resolve()
+            target = HERE / ELSEWHERE.get(str(target.relative_to(HERE.parent)), target)
+            return f"]({os.path.relpath(target, here)}{link['anchor'] or ''})"
+
+        return LINK.sub(there, text)
+
+    def include(directive: re.Match[str]) -> str:
+        file = (here / directive["file"]).resolve()
         app.env.note_dependency(str(file))
-        text, folder = INCLUDE.sub(lambda _: file.read_text(), text), file.parent
+        included, _, _ = file.read_text().partition(directive["end"] or "\0")
+        return follow(included, file.parent)
 
-    def follow(link: re.Match[str]) -> str:
-        target = (folder / link["path"]).resolve()
-        target = HERE / ELSEWHERE.get(str(target.relative_to(HERE.parent)), target)
-        return f"]({os.path.relpath(target, HERE / Path(page).parent)}{link['anchor'] or ''})"
-
-    source[0] = LINK.sub(follow, text)
+    # In this order: what is included has its links followed once.
+    parts = INCLUDE.split(source[0])[:: INCLUDE.groups + 1]
+    inclusions = [include(directive) for directive in INCLUDE.finditer(source[0])]
+    source[0] = "".join(
+        part for pair in zip_longest((follow(part, here) for part in parts), inclusions, fillvalue="") for part in pair
+    )
 
 
 def setup(app: Sphinx) -> None:
