@@ -1,4 +1,4 @@
-"""The permits of a Semaphore: what is free, what is held and by which guard, and which block an exit ends.
+"""The permits of a Semaphore: what is free, and what is held by which guard.
 
 Free permits are tokens in a list, to be taken and given back one at a time without the internal lock
 (`_engine.free_mutex` says why that leaves nobody asleep), and a number beside it, inside the lock, for all that is
@@ -9,16 +9,16 @@ nobody takes a token, and tokens that come back are first added to that number.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from operator import index
 from typing import Any, Self
 
 from asynclocks._engine.guards import Guard, shown_as, warn_dropped
-from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket, weakly
-from asynclocks.backends import is_gone, running_task
-from asynclocks.backends.seam import uninterrupted
+from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Ticket
+from asynclocks.backends.seam import HAS_GIL, uninterrupted
+from asynclocks.exceptions import ClosedError
 
 TOKEN = None  # one free permit; that it is in the list is all that matters
+NO_PARTS: tuple[()] = ()  # nothing was split off in this block yet
 MOST_TOKENS = 64  # of a new semaphore; more appear as permits come back
 
 
@@ -40,6 +40,32 @@ class PermitState(QueuedSynchronizer):
         # here may keep alive a task that its closed loop let go of.)
         self._entered: dict[int, Permit] = {}
         self._entrant: Any = None  # the last one: as a permit's
+
+    def _take_free(self) -> LoosePermit | None:
+        """A permit, if one is free and nobody queues, else None; without the internal lock."""
+        permit = LoosePermit()
+        permit._semaphore = self
+        permit._count = 1
+        permit._parts = None
+        permit._live = False
+        try:
+            del self._tokens[-1]  # no call: from here to the `return` no signal handler can come between
+        except IndexError:  # none is there
+            return None
+        if self._head is None and self._free >= 0 and not self._closed:
+            permit._live = True
+            return permit
+        self._tokens.append(TOKEN)
+        self._hand_on_again()
+        return None
+
+    def _permit_of(self, ticket: Ticket) -> Permit:
+        self._check_open(ticket)
+        return make_permit(LoosePermit, self, ticket.request)
+
+    def _check_open(self, ticket: Ticket) -> None:
+        if ticket.request is None:
+            raise ClosedError(f"{self} is closed")
 
     def _take_token_now(self) -> bool:
         """Take a free token, unless somebody queues: they go first."""
@@ -164,55 +190,6 @@ class PermitState(QueuedSynchronizer):
             self._free += permit._count
         return True
 
-    # Blocks of `async with`.
-    def _enter(self, task: Any) -> Permit:
-        key = id(task)
-        outer = self._entered.get(key)
-        if outer is None:
-            permit = Permit()
-        else:
-            permit = NestedPermit()
-            permit._outer = outer
-        permit._semaphore = self
-        permit._count = 1
-        permit._parts = None
-        permit._live = True
-        entrant = self._entrant
-        if task is None or entrant is None or entrant() is not task:
-            self._entrant = entrant = weakly(task)
-        permit._entrant = entrant
-        self._entered[key] = permit
-        return permit
-
-    def _leave(self, permit: Permit | None) -> None:
-        """The end of a block whose permit is not as simple as can be."""
-        key = here = id(running_task())
-        while permit is None and self._entered:
-            # An exit has no identity. Entered in another task, by now perhaps gone (the collector closes its block,
-            # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
-            keys = list(self._entered)
-            key = next(filter(self._is_orphaned, keys), 0) or min(keys, key=partial(self._closeness, here), default=0)
-            permit = self._entered.get(key)
-            try:
-                del self._entered[key]
-            except KeyError:  # nobody is left
-                permit = None
-        if isinstance(permit, NestedPermit):
-            self._entered[key] = permit._outer
-        if permit is not None:
-            permit._leave_block()
-
-    def _is_orphaned(self, key: int) -> bool:
-        """Is the task gone that entered this block?"""
-        permit = self._entered.get(key)
-        return permit is not None and permit._entrant is not None and is_gone(permit._entrant)
-
-    def _closeness(self, here: int, key: int) -> tuple[bool, bool]:
-        permit = self._entered.get(key)
-        if permit is None:  # pragma: no cover - another thread took it just now
-            return (True, True)
-        return (key != here, not permit._live)
-
 
 class Permit(Guard):
     """The hold on some of a semaphore's permits, given back together."""
@@ -223,7 +200,9 @@ class Permit(Guard):
     _count: int
     _live: bool
     _entrant: Any  # of an `async with` block: a weak reference to the task that entered it, None without one
-    _parts: list[Permit] | None  # what was split off in the block that this permit, or its origin, was entered by
+    # What was split off in the block that this permit, or its origin, was entered by. None: it is in no block, or in an
+    # ``async with semaphore``.
+    _parts: list[Permit] | tuple[()] | None
 
     @property
     def count(self) -> int:
@@ -283,7 +262,7 @@ class Permit(Guard):
         self._count += other._count
 
     def _block_parts(self) -> list[Permit] | None:
-        if self._parts is None:  # an `async with` block's: it is always in its block
+        if not isinstance(self._parts, list):
             self._parts = []
         return self._parts
 
@@ -308,7 +287,7 @@ class Permit(Guard):
     def __enter__(self) -> Self:
         super().__enter__()
         if self._parts is None:
-            self._parts = []
+            self._parts = NO_PARTS
         return self
 
     def __repr__(self) -> str:
@@ -321,10 +300,28 @@ class LoosePermit(Permit):
     __slots__ = ("__weakref__",)
 
     def _block_parts(self) -> list[Permit] | None:
-        return self._parts
+        return super()._block_parts() if self._parts is not None else None
+
+    def _let_go(self) -> bool:
+        semaphore = self._semaphore
+        if not (HAS_GIL and self._live and self._count == 1 and semaphore._head is None):
+            return super()._let_go()
+        self._live = False  # no call since the look at it: of two threads that let go one comes here
+        try:
+            semaphore._tokens.append(TOKEN)
+            if semaphore._head is not None:  # pragma: no cover - as in `Semaphore.give`
+                semaphore._hand_on()
+        except BaseException:
+            semaphore._hand_on()
+            raise
+        return True
 
     def __del__(self) -> None:
-        if getattr(self, "_live", False):
+        try:
+            live = self._live
+        except AttributeError:  # Ctrl-C came before it was made
+            return
+        if live:
             semaphore = self._semaphore
             semaphore._give_from_finalizer(semaphore._take_back, self)
             warn_dropped(self)

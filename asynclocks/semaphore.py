@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from asynclocks import backends
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.acquisition import Acquisition
-from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.synchronizer import Ticket
-from asynclocks._permits import TOKEN, LoosePermit, Permit, PermitState, checked, make_permit
-from asynclocks.backends import running, running_task
+from asynclocks._engine.deadline import deadline_of
+from asynclocks._engine.synchronizer import Ticket, weakly
+from asynclocks._permit_block import permit_block
+from asynclocks._permits import TOKEN, NestedPermit, Permit, PermitState, checked
+from asynclocks.backends import check_blocking, is_gone, running, running_task
 from asynclocks.backends.seam import uninterrupted
-from asynclocks.exceptions import ClosedError, TryAcquireError
+from asynclocks.exceptions import TryAcquireError
 
 if TYPE_CHECKING:
     from asynclocks.statistics import SemaphoreStatistics
@@ -136,9 +137,9 @@ class Semaphore(PermitState):
             ClosedError: the semaphore is closed, now or while waiting.
             ValueError: `permits` is negative.
         """
-        permits = checked(permits, "acquire()")
-        what = f"acquire({permits})" if permits <= self._total else f"acquire({permits}), more than all {self._total},"
-        return Acquisition(self, what, partial(self._acquire_loose, permits, deadline_of(timeout)))
+        if permits.__class__ is not int or permits < 0:
+            permits = checked(permits, "acquire()")
+        return permit_block(self, permits, timeout)
 
     @uninterrupted
     def try_acquire(self, permits: int = 1) -> Permit:
@@ -149,7 +150,11 @@ class Semaphore(PermitState):
             ClosedError: the semaphore is closed.
             ValueError: `permits` is negative.
         """
-        ticket = self._take_now(checked(permits, "try_acquire()"))
+        permits = checked(permits, "try_acquire()")
+        permit = self._take_free() if permits == 1 else None
+        if permit is not None:
+            return permit
+        ticket = self._take_now(permits)
         try:
             return self._permit_of(ticket)
         except BaseException:
@@ -166,6 +171,11 @@ class Semaphore(PermitState):
             ValueError: `permits` is negative.
         """
         permits = checked(permits, "blocking_acquire()")
+        if permits == 1 and self._tokens:
+            check_blocking("blocking_acquire(1)", self)
+            permit = self._take_free()
+            if permit is not None:
+                return permit
         ticket = self._acquire_blocking(f"blocking_acquire({permits})", permits, timeout)
         try:
             return self._permit_of(ticket)
@@ -174,19 +184,21 @@ class Semaphore(PermitState):
             raise
 
     @uninterrupted
-    async def take(self) -> bool:
+    async def take(self, timeout: float | None = None) -> bool:
         """Wait for one permit as ``asyncio.Semaphore`` spells it, without a Permit; `give` gives it back. Always True.
 
         Raises:
+            TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             ClosedError: the semaphore is closed, now or while waiting.
         """
+        deadline = None if timeout is None else deadline_of(timeout)
         try:
             task = backends.hint()
         except RuntimeError:  # not asyncio
             task = None
         if task is not None and self._take_token_now():
             return True
-        self._check_open(await self._acquire(1, tracked=False, task=task))
+        self._check_open(await self._acquire(1, tracked=False, task=task, deadline=deadline))
         return True
 
     def try_take(self) -> None:
@@ -292,28 +304,11 @@ class Semaphore(PermitState):
 
         return SemaphoreStatistics(self._total, self.available_permits, self._waiting, self._closed)
 
-    @uninterrupted
-    async def _acquire_loose(self, permits: int, deadline: Deadline | None) -> Permit:
-        ticket = await self._acquire(permits, tracked=False, deadline=deadline)
-        try:
-            return self._permit_of(ticket)
-        except BaseException:
-            self._give(self._withdraw, ticket)
-            raise
-
     def _take_now(self, permits: int) -> Ticket:
         ticket: Ticket | None = self._acquire_now(permits)
         if ticket is None:
             raise TryAcquireError(f"{self!r} has not {permits} free now; wait with acquire(), or try later")
         return ticket
-
-    def _permit_of(self, ticket: Ticket) -> Permit:
-        self._check_open(ticket)
-        return make_permit(LoosePermit, self, ticket.request)
-
-    def _check_open(self, ticket: Ticket) -> None:
-        if ticket.request is None:
-            raise ClosedError(f"{self} is closed")
 
     # Blocks of `async with`.
     async def _enter_elsewhere(self) -> Permit:
@@ -341,6 +336,54 @@ class Semaphore(PermitState):
         except BaseException:
             self._give(self._withdraw, ticket)
             raise
+
+    def _enter(self, task: Any) -> Permit:
+        key = id(task)
+        outer = self._entered.get(key)
+        if outer is None:
+            permit = Permit()
+        else:
+            permit = NestedPermit()
+            permit._outer = outer
+        permit._semaphore = self
+        permit._count = 1
+        permit._parts = None
+        permit._live = True
+        entrant = self._entrant
+        if task is None or entrant is None or entrant() is not task:
+            self._entrant = entrant = weakly(task)
+        permit._entrant = entrant
+        self._entered[key] = permit
+        return permit
+
+    def _leave(self, permit: Permit | None) -> None:
+        """The end of a block whose permit is not as simple as can be."""
+        key = here = id(running_task())
+        while permit is None and self._entered:
+            # An exit has no identity. Entered in another task, by now perhaps gone (the collector closes its block,
+            # or a fixture's, an AsyncExitStack's): whose task is gone comes first, then this one's, then the oldest.
+            keys = list(self._entered)
+            key = next(filter(self._is_orphaned, keys), 0) or min(keys, key=partial(self._closeness, here), default=0)
+            permit = self._entered.get(key)
+            try:
+                del self._entered[key]
+            except KeyError:  # nobody is left
+                permit = None
+        if isinstance(permit, NestedPermit):
+            self._entered[key] = permit._outer
+        if permit is not None:
+            permit._leave_block()
+
+    def _is_orphaned(self, key: int) -> bool:
+        """Is the task gone that entered this block?"""
+        permit = self._entered.get(key)
+        return permit is not None and permit._entrant is not None and is_gone(permit._entrant)
+
+    def _closeness(self, here: int, key: int) -> tuple[bool, bool]:
+        permit = self._entered.get(key)
+        if permit is None:  # pragma: no cover - another thread took it just now
+            return (True, True)
+        return (key != here, not permit._live)
 
     def _describe(self) -> str:
         if self._closed:
