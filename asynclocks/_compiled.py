@@ -55,7 +55,12 @@ def _install() -> bool:
         from asynclocks._engine import _core
     except ImportError:
         return False
-    return _put_in_place(_core)
+    try:
+        return _put_in_place(_core)
+    except TypeError as error:
+        raise ImportError(
+            f"{error}: asynclocks was compiled from other sources; install it again, or set ASYNCLOCKS_PURE=1"
+        ) from error
 
 
 def _put_in_place(core: object) -> bool:

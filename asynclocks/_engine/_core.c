@@ -36,8 +36,8 @@ static struct { Py_ssize_t early, free, held, owner, spelled, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
 static struct { Py_ssize_t parked, unparked; } parker;
 static struct { Py_ssize_t mutex, recovered; } guard;
-static struct { Py_ssize_t hold; } loose;
-static struct { Py_ssize_t guard, of, take, what; } acquisition;
+static struct { Py_ssize_t became, hold; } loose;
+static struct { Py_ssize_t driven, guard, of, take, what; } acquisition;
 static struct { Py_ssize_t reference; } parked_table;
 static struct { Py_ssize_t closed, entered, entrant, free, tokens, total; } semaphore;
 static struct { Py_ssize_t count, entrant, live, parts, semaphore; } permit;
@@ -213,10 +213,12 @@ static PyTypeObject InternalLock_Type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name 
 typedef struct {
     PyTypeObject *type;
     Py_ssize_t slots[10]; /* all that the class and its bases have; the end is -1 */
+    Py_ssize_t weaklist;  /* where its weak references are; 0: it has none */
+    int (*is_done)(PyObject *); /* has its finalizer nothing to do? NULL: it has no finalizer */
     int count;
     PyObject *spare[MOST_SPARE];
 } Pool;
-static Pool guards, parkers, permits, tickets;
+static Pool acquisitions, guards, loose_guards, loose_permits, parkers, permits, tickets;
 
 static PyObject *from_pool(Pool *pool) {
     if (pool->count == 0) return pool->type->tp_alloc(pool->type, 0);
@@ -235,6 +237,15 @@ static void guard_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     to_pool(&guards, object);
 }
+static void with_finalizer_to_pool(Pool *pool, PyObject *object) {
+    if (Py_TYPE(object) == pool->type && !pool->is_done(object) && PyObject_CallFinalizerFromDealloc(object) < 0) return;
+    PyObject_GC_UnTrack(object);
+    if (pool->weaklist != 0 && SLOT(object, pool->weaklist) != NULL) PyObject_ClearWeakRefs(object);
+    to_pool(pool, object);
+}
+static void acquisition_dealloc(PyObject *object) { with_finalizer_to_pool(&acquisitions, object); }
+static void loose_guard_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_guards, object); }
+static void loose_permit_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_permits, object); }
 static void permit_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     to_pool(&permits, object);
@@ -442,6 +453,14 @@ static PyObject *new_guard(PyObject *m) {
     return made;
 }
 
+/* Is a guard or an acquisition dropped that has nothing to give back, nor to complain of? */
+static int is_done_guard(PyObject *self) {
+    PyObject *hold = SLOT(self, loose.hold);
+    return hold == NULL || (is_ticket(hold) && SLOT(hold, ticket.state) != NULL && SLOT(hold, ticket.state) != granted);
+}
+static int is_done_permit(PyObject *self) { return SLOT(self, permit.live) == NULL || SLOT(self, permit.live) == Py_False; }
+static int is_done_acquisition(PyObject *self) { return SLOT(self, acquisition.take) == NULL || SLOT(self, acquisition.take) == Py_None; }
+
 /* list.pop, which keeps the memory: a new reference. */
 static inline PyObject *pop(PyObject *tokens) {
     Py_ssize_t left = PyList_GET_SIZE(tokens) - 1;
@@ -486,7 +505,7 @@ static PyObject *new_hold(PyObject *m, PyObject *owner) {
 
 /* LooseMutexGuard.__init__ */
 static PyObject *new_loose_guard(PyObject *m, PyObject *hold) {
-    PyObject *made = LooseMutexGuard->tp_alloc(LooseMutexGuard, 0);
+    PyObject *made = from_pool(&loose_guards);
     if (made == NULL) return NULL;
     SLOT(made, guard.mutex) = Py_NewRef(m);
     SLOT(made, loose.hold) = Py_NewRef(hold);
@@ -630,7 +649,7 @@ static inline int has_token(PyObject *m) {
 
 /* make_permit, and what PermitState._enter fills in; `entrant` is NULL for a loose one. */
 static PyObject *new_permit(PyObject *m, PyObject *entrant) {
-    PyObject *made = entrant != NULL ? from_pool(&permits) : LoosePermit->tp_alloc(LoosePermit, 0);
+    PyObject *made = from_pool(entrant != NULL ? &permits : &loose_permits);
     if (made != NULL) {
         SLOT(made, permit.semaphore) = Py_NewRef(m);
         SLOT(made, permit.count) = Py_NewRef(one);
@@ -1380,8 +1399,8 @@ static PyGetSetDef loose_value = {"value", loose_get_value, loose_set_value, "Th
 
 /* Methods: each begins as its Python twin does, whose place it takes in the class, and leaves to that what is unusual. */
 typedef struct { PyMethodDef method; PyTypeObject **type; PyObject *slow; } Method;
-enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, GUARD_DEL, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, PERMIT_DEL, ACQUISITION_ENTER, ACQUISITION_EXIT,
-    ACQUISITION_AWAIT, ACQUISITION_DEL, METHODS };
+enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, ACQUISITION_ENTER, ACQUISITION_EXIT,
+    ACQUISITION_AWAIT, METHODS };
 static Method twins[METHODS + 1];
 
 static PyObject *slowly(int which, PyObject *self) { return PyObject_CallOneArg(twins[which].slow, self); }
@@ -1431,7 +1450,7 @@ static PyObject *mutex_release(PyObject *m, PyObject *_) {
 }
 static PyObject *new_acquisition(PyObject *m, PyObject *plainly, const char *text, PyObject **what) {
     if (*what == NULL && (*what = PyUnicode_InternFromString(text)) == NULL) return NULL;
-    PyObject *take = PyMethod_New(plainly, m), *made = take == NULL ? NULL : Acquisition->tp_alloc(Acquisition, 0);
+    PyObject *take = PyMethod_New(plainly, m), *made = take == NULL ? NULL : from_pool(&acquisitions);
     if (made == NULL) { Py_XDECREF(take); return NULL; }
     SLOT(made, acquisition.of) = Py_NewRef(m);
     SLOT(made, acquisition.what) = Py_NewRef(*what);
@@ -1483,11 +1502,6 @@ static PyObject *permit_exit(PyObject *self, PyObject *const *args, Py_ssize_t n
     if (left < 0) return NULL;
     Py_RETURN_NONE;
 }
-static PyObject *permit_del(PyObject *self, PyObject *_) {
-    if (SLOT(self, permit.live) == NULL || SLOT(self, permit.live) == Py_False) Py_RETURN_NONE;
-    return slowly(PERMIT_DEL, self);
-}
-
 /* Does this guard hold its mutex in the usual way, and can it be let go of here? */
 static int lets_go(PyObject *self) {
     PyObject *hold, *m;
@@ -1521,11 +1535,11 @@ static PyObject *guard_exit(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (left > 0) return slowly_with(GUARD_EXIT, self, args, n, NULL);
     Py_RETURN_NONE;
 }
-static PyObject *guard_del(PyObject *self, PyObject *_) {
-    PyObject *hold = SLOT(self, loose.hold);
-    if (hold == NULL || (is_ticket(hold) && SLOT(hold, ticket.state) != NULL && SLOT(hold, ticket.state) != granted)) Py_RETURN_NONE;
-    return slowly(GUARD_DEL, self);
-}
+/* CPython's way to `__del__`, which looks the method up: not gone where there is nothing to do. */
+static destructor finalize;
+static void guard_finalize(PyObject *self) { if (!is_done_guard(self)) finalize(self); }
+static void permit_finalize(PyObject *self) { if (!is_done_permit(self)) finalize(self); }
+static void acquisition_finalize(PyObject *self) { if (!is_done_acquisition(self)) finalize(self); }
 
 static PyObject *enter_of(PyObject *self, int which) {
     int way = Py_TYPE(self) == Acquisition ? way_of(self) : -1;
@@ -1559,12 +1573,6 @@ static PyObject *acquisition_exit(PyObject *self, PyObject *const *args, Py_ssiz
     Py_DECREF(held);
     return left < 0 ? NULL : Py_NewRef(done);
 }
-static PyObject *acquisition_del(PyObject *self, PyObject *_) {
-    PyObject *method = SLOT(self, acquisition.take);
-    if (method == NULL || method == Py_None) Py_RETURN_NONE;
-    return slowly(ACQUISITION_DEL, self);
-}
-
 #define FUNCTION(F) (PyCFunction)(void *)(F)
 static Method twins[METHODS + 1] = {
     [ACQUIRE] = {{"acquire", FUNCTION(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, NULL},
@@ -1575,17 +1583,14 @@ static Method twins[METHODS + 1] = {
     [GUARD_RELEASE] = {{"release", guard_release, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
     [GUARD_ENTER] = {{"__enter__", guard_enter, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
     [GUARD_EXIT] = {{"__exit__", FUNCTION(guard_exit), METH_FASTCALL, NULL}, &LooseMutexGuard, NULL},
-    [GUARD_DEL] = {{"__del__", guard_del, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
     [SEMAPHORE_ACQUIRE] = {{"acquire", FUNCTION(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
     [TRY_ACQUIRE] = {{"try_acquire", FUNCTION(semaphore_try_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
     [PERMIT_RELEASE] = {{"release", permit_release, METH_NOARGS, NULL}, &LoosePermit, NULL},
     [PERMIT_ENTER] = {{"__enter__", permit_enter, METH_NOARGS, NULL}, &LoosePermit, NULL},
     [PERMIT_EXIT] = {{"__exit__", FUNCTION(permit_exit), METH_FASTCALL, NULL}, &LoosePermit, NULL},
-    [PERMIT_DEL] = {{"__del__", permit_del, METH_NOARGS, NULL}, &LoosePermit, NULL},
     [ACQUISITION_ENTER] = {{"__aenter__", acquisition_enter, METH_NOARGS, NULL}, &Acquisition, NULL},
     [ACQUISITION_EXIT] = {{"__aexit__", FUNCTION(acquisition_exit), METH_FASTCALL, NULL}, &Acquisition, NULL},
     [ACQUISITION_AWAIT] = {{"__await__", acquisition_await, METH_NOARGS, NULL}, &Acquisition, NULL},
-    [ACQUISITION_DEL] = {{"__del__", acquisition_del, METH_NOARGS, NULL}, &Acquisition, NULL},
 };
 static int replace_methods(void) {
     for (Method *twin = twins; twin->type != NULL; twin++) {
@@ -1628,10 +1633,9 @@ static Py_ssize_t slot_of(PyTypeObject *type, const char *name) {
 static int is_plain(Pool *pool) {
     Py_ssize_t known = sizeof(PyObject);
     for (Py_ssize_t *slot = pool->slots; *slot >= 0; slot++) known += sizeof(PyObject *);
-    if (pool->type->tp_basicsize == known && pool->type->tp_dictoffset == 0 && pool->type->tp_weaklistoffset == 0 && pool->type->tp_finalize == NULL)
-        return 1;
-    PyErr_Format(PyExc_TypeError, "asynclocks: %s has slots that _core.c does not know", pool->type->tp_name);
-    return 0;
+    if (pool->weaklist > 0) known += sizeof(PyObject *); /* else it lies before the object */
+    return pool->type->tp_basicsize == known && pool->type->tp_dictoffset == 0 && pool->type->tp_weaklistoffset == pool->weaklist
+        && (pool->type->tp_finalize == NULL) == (pool->is_done == NULL);
 }
 
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
@@ -1655,7 +1659,7 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     FIND_PLAIN(ticket, Ticket, after) FIND_PLAIN(ticket, Ticket, before) FIND_PLAIN(ticket, Ticket, owner) FIND_PLAIN(ticket, Ticket, request)
     FIND_PLAIN(ticket, Ticket, state) FIND_PLAIN(ticket, Ticket, synchronizer)
     FIND(parker, AsyncioParker, parked) FIND(parker, AsyncioParker, unparked) FIND(guard, MutexGuard, mutex) FIND(guard, MutexGuard, recovered)
-    FIND(loose, LooseMutexGuard, hold) FIND(acquisition, Acquisition, guard) FIND(acquisition, Acquisition, of) FIND(acquisition, Acquisition, take)
+    FIND(loose, LooseMutexGuard, became) FIND(loose, LooseMutexGuard, hold) FIND(acquisition, Acquisition, driven) FIND(acquisition, Acquisition, guard) FIND(acquisition, Acquisition, of) FIND(acquisition, Acquisition, take)
     FIND(acquisition, Acquisition, what) FIND_PLAIN(parked_table, Parked, reference)
     FIND(semaphore, Semaphore, closed) FIND(semaphore, Semaphore, entered) FIND(semaphore, Semaphore, entrant) FIND(semaphore, Semaphore, free)
     FIND(semaphore, Semaphore, tokens) FIND(semaphore, Semaphore, total) FIND(permit, Permit, count) FIND(permit, Permit, entrant)
@@ -1670,7 +1674,20 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
         ticket.request, ticket.state, ticket.synchronizer, -1}};
     tickets = (Pool){.type = Ticket, .slots = {ticket.after, ticket.before, ticket.owner, ticket.request, ticket.state, ticket.synchronizer, -1}};
     permits = (Pool){.type = Permit, .slots = {permit.count, permit.entrant, permit.live, permit.parts, permit.semaphore, -1}};
-    if (!is_plain(&permits) || !is_plain(&guards) || !is_plain(&parkers) || !is_plain(&tickets)) return NULL;
+    loose_permits = permits;
+    loose_permits.type = LoosePermit;
+    loose_permits.is_done = is_done_permit;
+    loose_guards = (Pool){.type = LooseMutexGuard, .slots = {guard.mutex, guard.recovered, loose.became, loose.hold, -1}, .is_done = is_done_guard};
+    acquisitions = (Pool){.type = Acquisition, .slots = {acquisition.driven, acquisition.guard, acquisition.of, acquisition.take, acquisition.what, -1},
+        .is_done = is_done_acquisition};
+    Pool *pools[] = {&guards, &parkers, &tickets, &permits, &loose_permits, &loose_guards, &acquisitions};
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) {
+        if (pools[i]->is_done != NULL) pools[i]->weaklist = pools[i]->type->tp_weaklistoffset;
+        if (!is_plain(pools[i]) && pools[i] != &acquisitions) { /* up to 3.12 acquisitions have a dict: their deallocator is Python's */
+            PyErr_Format(PyExc_TypeError, "asynclocks: %s has slots that _core.c does not know", pools[i]->type->tp_name);
+            return NULL;
+        }
+    }
     if ((unpark_anywhere = PyObject_GetAttrString((PyObject *)AsyncioParker, "unpark")) == NULL) return NULL;
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
@@ -1684,6 +1701,17 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     AsyncioParker->tp_dealloc = parker_dealloc;
     Ticket->tp_dealloc = ticket_dealloc;
     Permit->tp_dealloc = permit_dealloc;
+    finalize = LooseMutexGuard->tp_finalize;
+    if (finalize == NULL || LoosePermit->tp_finalize != finalize || Acquisition->tp_finalize != finalize) {
+        PyErr_SetString(PyExc_TypeError, "asynclocks: these classes have no finalizer");
+        return NULL;
+    }
+    LooseMutexGuard->tp_dealloc = loose_guard_dealloc;
+    LoosePermit->tp_dealloc = loose_permit_dealloc;
+    if (is_plain(&acquisitions)) Acquisition->tp_dealloc = acquisition_dealloc;
+    LooseMutexGuard->tp_finalize = guard_finalize;
+    LoosePermit->tp_finalize = permit_finalize;
+    Acquisition->tp_finalize = acquisition_finalize;
     if (replace_property(MutexGuard, &guard_value) || replace_property(LooseMutexGuard, &loose_value) || replace_methods()
         || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter, BY_BLOCK, NULL)
         || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit, BY_BLOCK, leave_mutex)
