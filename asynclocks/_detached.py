@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial, wraps
-from threading import Lock
+from threading import RLock
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from asynclocks._engine.callbacks import check_init
+from asynclocks._forks import freed_in_child
+from asynclocks._inside import inside
 from asynclocks.backends import running
 from asynclocks.backends.seam import made_by
 from asynclocks.once_cell import OnceCell
@@ -61,15 +63,21 @@ class _Run:
         try:
             await self.cell.get_or_init(make)
         finally:
-            with _lock:
-                self.over = True
-                if _left.get(self.call) is self:
-                    del _left[self.call]
+            try:
+                inside(_lock, self._end)
+            except BaseException:  # a signal handler's: nobody else would
+                inside(_lock, self._end)
+                raise
+
+    def _end(self) -> None:
+        self.over = True
+        if _left.get(self.call) is self:
+            del _left[self.call]
 
 
 # The runs whose callers left, by what was called: the next such call joins in. Each is here only while it runs.
 _left: Final[dict[Call, _Run]] = {}
-_lock: Final = Lock()  # held for a look and a change, never across an await
+_lock: Final = freed_in_child(RLock())  # held for a look and a change, never across an await
 
 
 @overload
@@ -126,7 +134,7 @@ def detached(init: Callable[P, Any], /) -> Callable[P, Coroutine[Any, Any, Any]]
         except Exception:
             raise
         except BaseException:  # a cancellation
-            _leave(run)
+            inside(_lock, _leave, run)
             raise
         return ending.tell()
 
@@ -141,11 +149,9 @@ async def _ending_of(init: Callable[[], Any]) -> _Ending:
 
 
 def _join(call: Call) -> _Run | None:
-    with _lock:
-        return _left.pop(call, None)
+    return inside(_lock, _left.pop, call, None)
 
 
 def _leave(run: _Run) -> None:
-    with _lock:
-        if not run.over:
-            _left[run.call] = run
+    if not run.over:
+        _left[run.call] = run

@@ -7,6 +7,7 @@ from threading import RLock
 import attrs
 
 from asynclocks._forks import freed_in_child
+from asynclocks._inside import locked
 from asynclocks.event import Event
 
 
@@ -28,13 +29,20 @@ class Round:
         return self.left == self.arrived
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Arrival:
-    """One's place in a round."""
+    """One's place in a round, once it has one."""
 
-    round: Round
-    number: int
-    is_last: bool  # it makes the round complete, and is to set `Round.over`
+    round: Round | None = None
+    number: int = 0
+    is_last: bool = False  # it makes the round complete, and is to set `Round.over`
+    left: bool = False
+
+    @property
+    def over(self) -> Event:
+        """What to wait for."""
+        assert self.round is not None
+        return self.round.over
 
 
 class Rounds:
@@ -50,51 +58,63 @@ class Rounds:
         self._filling = Round()
         self._last = Round()  # the last one that was complete or reset; perhaps not everybody has left it
 
-    def arrive(self) -> Arrival | Event:
-        """Take a place in the present round; or what to wait for before trying again."""
-        with self._lock:
-            if self.broken:
-                raise self._broken_error("the barrier was aborted")
-            if not self._last.is_drained():
-                return self._last.drained
-            arrived, number = self._filling, self._filling.arrived
-            arrived.arrived += 1
-            if arrived.arrived == self.parties:
-                arrived.complete = True
-                self._last, self._filling = arrived, Round()
-            return Arrival(arrived, number, arrived.complete)
+    @locked
+    def arrive(self, arrival: Arrival) -> Event | None:
+        """Take a place in the present round; or what to wait for before trying again. `leave` must follow."""
+        if self.broken:
+            raise self._broken_error("the barrier was aborted")
+        if not self._last.is_drained():
+            return self._last.drained
+        following = Round()
+        # No call from here on, so that no signal handler can come between.
+        arrived = self._filling
+        arrival.round, arrival.number = arrived, arrived.arrived
+        arrived.arrived += 1
+        if arrived.arrived == self.parties:
+            arrival.is_last = arrived.complete = True
+            self._last, self._filling = arrived, following
+        return None
 
-    def leave(self, left: Round) -> None:
-        """Take note that one more has left, perhaps cancelled before the round was complete."""
-        with self._lock:
-            if left.complete or left.broken:
-                left.left += 1
-                if left.is_drained():
-                    left.drained.set()
-            else:
-                left.arrived -= 1
+    @locked
+    def leave(self, arrival: Arrival) -> None:
+        """Take note that one more has left, perhaps cancelled before the round was complete.
 
-    def check(self, left: Round) -> None:
+        Whoever is interrupted in it (Ctrl-C) must call it again.
+        """
+        round_ = arrival.round
+        if round_ is None:
+            return
+        first, arrival.left = not arrival.left, True
+        if round_.complete or round_.broken:
+            round_.left += first
+            if arrival.is_last:
+                round_.over.set()  # perhaps it was interrupted before it did
+            if round_.is_drained():
+                round_.drained.set()
+        else:
+            round_.arrived -= first
+
+    def check(self, arrival: Arrival) -> None:
         """Raise if the round was broken."""
-        if left.broken:
+        if arrival.round is not None and arrival.round.broken:
             raise self._broken_error("the barrier was aborted or reset")
 
+    @locked
     def reset(self) -> None:
         """Break the round that is not over for everybody, and begin anew."""
-        with self._lock:
-            self.broken = False
-            if self._last.is_drained() or self._last.broken:
-                self._break_filling()
-            else:
-                self._last.broken = True
+        self.broken = False
+        if self._last.is_drained() or self._last.broken:
+            self._break_filling()
+        else:
+            self._last.broken = True
 
+    @locked
     def abort(self) -> None:
         """Break what is under way and all that would follow, until `reset`."""
-        with self._lock:
-            self.broken = self._last.broken = True
-            self._last.over.set()  # perhaps whoever was to set it raised
-            self._last.drained.set()  # who waits for that is told
-            self._break_filling()
+        self.broken = self._last.broken = True
+        self._last.over.set()  # perhaps whoever was to set it raised
+        self._last.drained.set()  # who waits for that is told
+        self._break_filling()
 
     def _break_filling(self) -> None:
         broken = self._filling

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, hold_again, semaphore_of
-from asynclocks.drop_in._rounds import Rounds
+from asynclocks.drop_in._rounds import Arrival, Rounds
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
@@ -221,15 +221,20 @@ class Barrier(_Described):
             BrokenBarrierError: it was aborted, or reset while this one waited.
         """
         rounds = self._rounds
-        while isinstance(arrival := rounds.arrive(), _event.Event):
-            await arrival.wait()
-        if arrival.is_last:
-            arrival.round.over.set()
+        arrival = Arrival()
         try:
-            await arrival.round.over.wait()
+            while (before := rounds.arrive(arrival)) is not None:
+                await before.wait()
+            if arrival.is_last:
+                arrival.over.set()
+            await arrival.over.wait()
         finally:
-            rounds.leave(arrival.round)
-        rounds.check(arrival.round)
+            try:
+                rounds.leave(arrival)
+            except BaseException:  # a signal handler's: the others would wait for it
+                rounds.leave(arrival)
+                raise
+        rounds.check(arrival)
         return arrival.number
 
     async def reset(self) -> None:

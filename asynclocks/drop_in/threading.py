@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, semaphore_of
-from asynclocks.drop_in._rounds import Round, Rounds
+from asynclocks.drop_in._rounds import Arrival, Rounds
 from asynclocks.exceptions import TryAcquireError, TryLockError
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
@@ -291,25 +291,28 @@ class Barrier:
         rounds = self._rounds
         timeout = self._timeout if timeout is None else timeout
         deadline = None if timeout is None else monotonic() + timeout
+        arrival = Arrival()
         try:
-            while isinstance(arrival := rounds.arrive(), _event.Event):
-                arrival.blocking_wait(_left(deadline))
-        except TimeoutError:
-            rounds.abort()
-            raise BrokenBarrierError from None
-        try:
+            while (before := rounds.arrive(arrival)) is not None:
+                before.blocking_wait(_left(deadline))
             if arrival.is_last:
-                self._open(arrival.round)
+                self._open(arrival)
             else:
-                arrival.round.over.blocking_wait(_left(deadline))
+                arrival.over.blocking_wait(_left(deadline))
         except TimeoutError:
             rounds.abort()
+            if arrival.round is None:
+                raise BrokenBarrierError from None
         finally:
-            rounds.leave(arrival.round)
-        rounds.check(arrival.round)
+            try:
+                rounds.leave(arrival)
+            except BaseException:  # a signal handler's: the others would wait for it
+                rounds.leave(arrival)
+                raise
+        rounds.check(arrival)
         return arrival.number
 
-    def _open(self, complete: Round) -> None:
+    def _open(self, complete: Arrival) -> None:
         try:
             if self._action is not None:
                 self._action()

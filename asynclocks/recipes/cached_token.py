@@ -25,6 +25,7 @@ import attrs
 
 from asynclocks import detached as to_its_end
 from asynclocks._forks import freed_in_child
+from asynclocks._inside import locked
 from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.exceptions import DeadlockError
 from asynclocks.once_cell import OnceCell
@@ -167,10 +168,13 @@ class CachedToken(Generic[T]):
         held = current.cell.get()
         if held is not value and held != value:  # their __eq__ runs outside the lock
             return False
-        with self._lock:
-            if self._current is not current:
-                return False
-            self._current = None
+        return self._drop(current)
+
+    @locked
+    def _drop(self, value: _Value[T]) -> bool:
+        if self._current is not value:
+            return False
+        self._current = None
         return True
 
     async def _get_fetched(self) -> T:
@@ -207,12 +211,12 @@ class CachedToken(Generic[T]):
         inner = rf"the init of key '{self._key}' of \S+ at \w+"
         return DeadlockError(tuple(re.sub(inner, f"the fetch of {self._key}", link) for link in error.cycle), WAY_OUT)
 
+    @locked
     def _board(self) -> _Flight[T]:
-        with self._lock:
-            flight = self._flight
-            if flight is None:
-                flight = self._flight = _Flight()
-            return flight
+        flight = self._flight
+        if flight is None:
+            flight = self._flight = _Flight()
+        return flight
 
     async def _fly(self, flight: _Flight[T]) -> _Value[T]:
         """Fetch; what is no Exception is a cancellation, and the map has the next one fetch.
@@ -264,22 +268,31 @@ class CachedToken(Generic[T]):
         """The fetch is over: keep what it brought, if that is valid and nobody took the flight off the token."""
         left = 0.0 if value is None else self._left(value)
         keep, flight.short_lived = left > self._buffer or left == math.inf, 0 < left < self._buffer
-        old = self._current  # the last reference goes outside the lock
-        with self._lock:
-            if self._flight is flight:
-                self._flight = None
-                if keep:
-                    old, self._current = self._current, value
-        del old
+        kept = [value] if keep else []
+        try:
+            self._take_off(flight, kept)
+        except BaseException:  # a signal handler's: nobody else would
+            self._take_off(flight, kept)
+            raise
         return value
 
-    def _replace(self, value: _Value[T] | None, overrule: bool) -> None:
-        with self._lock:
-            old, self._current = self._current, value
-            flight, self._flight = self._flight, None
-            if flight is not None:
-                flight.overruled = overrule
-        del old, flight
+    @locked
+    def _take_off(self, flight: _Flight[T], kept: list[_Value[T] | None]) -> object:
+        if self._flight is not flight:
+            return None
+        old = self._current  # the last reference goes outside the lock
+        if kept:
+            self._current = kept[0]
+        self._flight = None
+        return old
+
+    @locked
+    def _replace(self, value: _Value[T] | None, overrule: bool) -> object:
+        old, self._current = self._current, value
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.overruled = overrule
+        return old, flight  # the last references go outside the lock
 
     def _valid_now(self) -> _Value[T] | None:
         current = self._current

@@ -8,6 +8,7 @@ from threading import RLock
 from typing import Final, Generic, TypeVar
 
 from asynclocks._forks import freed_in_child
+from asynclocks._inside import locked
 
 T = TypeVar("T")
 
@@ -40,9 +41,13 @@ class Global(Generic[T]):
 
     def initialise(self, value: T) -> T | None:
         """Put `value` in place; the previous one, None if there was none."""
-        with self._lock:
-            previous, self._value = self._value, value
+        previous = self._swap(value)
         return None if previous is NOTHING else previous
+
+    @locked
+    def _swap(self, value: T) -> T | _Mark:
+        previous, self._value = self._value, value
+        return previous
 
     def instance(self) -> T:
         """The one given last. If none was given, the default, built on first use, once; a failed build is no use.
@@ -53,19 +58,19 @@ class Global(Generic[T]):
         value = self._value
         return self._build() if value is NOTHING else value
 
+    @locked
     def _build(self) -> T:
-        with self._lock:
-            if self._value is NOTHING:
-                if self._building:
-                    raise RuntimeError(f"{self!r}: its default asks for the instance that it is to build")
-                self._building = True
-                try:
-                    built = self._default()
-                finally:
-                    self._building = False
-                if self._value is NOTHING:  # else `default` called initialise(), which is explicit and wins
-                    self._value = built
-            return self._value
+        if self._value is NOTHING:
+            if self._building:
+                raise RuntimeError(f"{self!r}: its default asks for the instance that it is to build")
+            self._building = True
+            try:
+                built = self._default()
+            finally:
+                self._building = False
+            if self._value is NOTHING:  # else `default` called initialise(), which is explicit and wins
+                self._value = built
+        return self._value
 
     def __repr__(self) -> str:
         value = self._value

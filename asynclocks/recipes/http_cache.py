@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import marshal
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from io import BytesIO
 from sys import getsizeof
 from threading import RLock
@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from asynclocks._forks import freed_in_child
+from asynclocks._inside import inside, locked
 from asynclocks.concurrent_map import ConcurrentMap
 from asynclocks.recipes._stored import (
     AsyncCacheStorage,
@@ -121,60 +122,81 @@ class InMemoryCache(CacheStorage):
     def writer(self, key: Hashable, validator: Validator, status: int, headers: Iterable[Header]) -> CacheWriter:
         return _Writer(self, key, validator, status, tuple(headers))
 
+    @locked
     def varies(self, key: Hashable) -> list[str]:
         """Every different `Validator.vary` of this key's method and URI, the latest first."""
-        with self._lock:
-            return [*reversed(self._uris.get(_uri_of(key), {}))]
+        return [*reversed(self._uris.get(_uri_of(key), {}))]
 
     def invalidate(self, key: Hashable) -> None:
         """Forget the response with this key; if its third string is empty, all with its method and URI that vary."""
-        uri = _uri_of(key)
-        with self._lock:
-            keys = [key] if key != (*uri, "") else [one for keys in self._uris.get(uri, {}).values() for one in keys]
-            for one in keys:
-                self._remove(one)
+        self._change(self._forget, key)
 
+    def _forget(self, key: Hashable) -> None:
+        uri = _uri_of(key)
+        keys = [key] if key != (*uri, "") else [one for keys in self._uris.get(uri, {}).values() for one in keys]
+        for one in keys:
+            self._remove(one)
+
+    @locked
     def note(self, kind: Kind) -> None:
         """Count how a request ended."""
-        with self._lock:
-            self._ended[kind] += 1
+        self._ended[kind] += 1
 
     def clear(self) -> None:
         """Forget every response. The counts of hits, misses and evictions go on."""
-        with self._lock:
-            self._entries.clear()
-            self._order.clear()
-            self._uris.clear()
-            self._bytes = 0
+        try:
+            self._clear()
+        except BaseException:  # a signal handler's: half of it would not fit together
+            self._clear()
+            raise
 
+    @locked
+    def _clear(self) -> None:
+        self._entries.clear()
+        self._order.clear()
+        self._uris.clear()
+        self._bytes = 0
+
+    @locked
     def statistics(self) -> CacheStatistics:
         """How it was used, and how full it is."""
-        with self._lock:
-            confirmed, fresh, stale, misses = self._ended.values()
-            hits = confirmed + fresh + stale
-            full = (self._evictions, len(self._order), self._bytes)
-            return CacheStatistics(hits, misses, *full, confirmed, fresh, stale)
+        confirmed, fresh, stale, misses = self._ended.values()
+        hits = confirmed + fresh + stale
+        full = (self._evictions, len(self._order), self._bytes)
+        return CacheStatistics(hits, misses, *full, confirmed, fresh, stale)
 
     def _used(self, key: Hashable) -> _Entry | None:
         entry = self._entries.get(key)
         if entry is not None:
-            with self._lock:
-                if key in self._order:  # else it was evicted between the look and the lock
-                    self._order.move_to_end(key)
+            inside(self._lock, self._move_to_end, key)
         return entry
 
+    def _move_to_end(self, key: Hashable) -> None:
+        if key in self._order:  # else it was evicted between the look and the lock
+            self._order.move_to_end(key)
+
+    def _change(self, change: Callable[..., None], *what: Any) -> None:
+        """Do this inside the lock. If an exception cuts it short, forget everything: it may be half done."""
+        try:
+            inside(self._lock, change, *what)
+        except BaseException:
+            self.clear()
+            raise
+
     def _commit(self, key: Hashable, entry: _Entry) -> None:
-        with self._lock:
-            self._remove(key)
-            indexed = URI_INDEX if entry.validator.vary else 0
-            if entry.size + indexed > self._max_bytes:
-                return
-            while self._bytes + entry.size + indexed > self._max_bytes:
-                self._evict()
-            self._entries[key] = self._order[key] = entry
-            self._bytes += entry.size
-            if entry.validator.vary:
-                self._index(_uri_of(key), entry.validator.vary, key)
+        self._change(self._put, key, entry)
+
+    def _put(self, key: Hashable, entry: _Entry) -> None:
+        self._remove(key)
+        indexed = URI_INDEX if entry.validator.vary else 0
+        if entry.size + indexed > self._max_bytes:
+            return
+        while self._bytes + entry.size + indexed > self._max_bytes:
+            self._evict()
+        self._entries[key] = self._order[key] = entry
+        self._bytes += entry.size
+        if entry.validator.vary:
+            self._index(_uri_of(key), entry.validator.vary, key)
 
     def _index(self, uri: tuple[Any, ...], vary: str, key: Hashable) -> None:
         if uri not in self._uris:

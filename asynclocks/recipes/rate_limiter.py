@@ -16,6 +16,7 @@ from operator import index
 from threading import RLock
 
 from asynclocks._forks import freed_in_child
+from asynclocks._inside import locked
 from asynclocks.event import Event
 from asynclocks.exceptions import WouldBlock
 from asynclocks.mutex import Mutex
@@ -92,13 +93,21 @@ class RateLimiter:
         """
         n = self._checked(n)
         left = _countdown(timeout)
+        wish = _Wish(self)
         try:
-            with _InLine(self, n):
+            try:
+                wish.count(n)
                 async with self._turn.lock(timeout):
                     while (seconds := self._take(n)) > 0:
                         nap = _nap(seconds, left())
                         with suppress(TimeoutError):
                             await self._never.wait(nap)
+            finally:
+                try:
+                    wish.count(0)
+                except BaseException:  # a signal handler's: it would count for ever
+                    wish.count(0)
+                    raise
         except TimeoutError:
             raise self._late(n, timeout) from None
 
@@ -110,11 +119,9 @@ class RateLimiter:
             ValueError: `n` is negative, or more than `burst`.
         """
         n = self._checked(n)
-        with self._lock:
-            seconds = self._until(n + self._asked)
-            if n and seconds > 0:
-                raise RateLimitedError(f"{self!r}: wait with acquire(), or retry in {seconds:.3g} s", seconds)
-            self._level -= n
+        seconds = self._take(n, before=True) if n else 0
+        if seconds > 0:
+            raise RateLimitedError(f"{self!r}: wait with acquire(), or retry in {seconds:.3g} s", seconds)
 
     def blocking_acquire(self, n: int = 1, timeout: float | None = None) -> None:
         """`acquire` for plain threads.
@@ -126,12 +133,21 @@ class RateLimiter:
         """
         n = self._checked(n)
         left = _countdown(timeout)
+        wish = _Wish(self)
         try:
-            with _InLine(self, n), self._turn.blocking_lock(timeout):
-                while (seconds := self._take(n)) > 0:
-                    nap = _nap(seconds, left())
-                    with suppress(TimeoutError):
-                        self._never.blocking_wait(nap)
+            try:
+                wish.count(n)
+                with self._turn.blocking_lock(timeout):
+                    while (seconds := self._take(n)) > 0:
+                        nap = _nap(seconds, left())
+                        with suppress(TimeoutError):
+                            self._never.blocking_wait(nap)
+            finally:
+                try:
+                    wish.count(0)
+                except BaseException:  # as in `acquire`
+                    wish.count(0)
+                    raise
         except TimeoutError:
             raise self._late(n, timeout) from None
 
@@ -154,13 +170,16 @@ class RateLimiter:
         reset = _number(headers.get("x-ratelimit-reset"))
         if remaining is not None and remaining < 1 and reset is not None:
             wait = max(wait or 0.0, reset - now())
-        with self._lock:
-            self._fill()
-            if remaining is not None:
-                self._level = min(self._level, max(remaining, 0.0))
-            if wait is not None and wait > 0:
-                until = self._clock() + wait
-                self._closed_until = until if self._closed_until is None else max(until, self._closed_until)
+        self._mind(remaining, wait)
+
+    @locked
+    def _mind(self, remaining: float | None, wait: float | None) -> None:
+        self._fill()
+        if remaining is not None:
+            self._level = min(self._level, max(remaining, 0.0))
+        if wait is not None and wait > 0:
+            until = self._clock() + wait
+            self._closed_until = until if self._closed_until is None else max(until, self._closed_until)
 
     def _checked(self, n: int) -> int:
         n = index(n)
@@ -170,13 +189,13 @@ class RateLimiter:
             raise ValueError(f"acquire({n}) of {self!r}: so many never go at once; ask for less, or raise burst=")
         return n
 
-    def _take(self, n: int) -> float:
-        """Take `n` tokens; else how many seconds it is until there are so many."""
-        with self._lock:
-            seconds = self._until(n)
-            if seconds <= 0:
-                self._level -= n
-            return seconds
+    @locked
+    def _take(self, n: int, *, before: bool = False) -> float:
+        """Take `n` tokens; else how many seconds it is until there are so many, and those that are asked for before."""
+        seconds = self._until(n + self._asked if before else n)
+        if seconds <= 0:
+            self._level -= n
+        return seconds
 
     def _until(self, n: int) -> float:
         """How many seconds it is until there are `n` tokens, at least. Inside the lock."""
@@ -200,29 +219,29 @@ class RateLimiter:
     def _late(self, n: int, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"acquire({n}) of {self!r}: not within {timeout} s; nothing is taken")
 
+    @locked
     def __repr__(self) -> str:
-        with self._lock:
-            self._fill()
-            closed = "closed by the server, " if self._closed_until is not None else ""
-            waiting = f", {self._asked} asked for" if self._asked else ""
-            left = f"{max(0, int(self._level + ROUNDING))} of {self._burst} may go at once{waiting}"
+        self._fill()
+        closed = "closed by the server, " if self._closed_until is not None else ""
+        waiting = f", {self._asked} asked for" if self._asked else ""
+        left = f"{max(0, int(self._level + ROUNDING))} of {self._burst} may go at once{waiting}"
         return f"<RateLimiter of {1 / self._seconds:.6g} a second: {closed}{left}>"
 
 
-class _InLine:
-    """While somebody waits: what it asks for counts."""
+class _Wish:
+    """What somebody who waits asks for."""
 
-    def __init__(self, limiter: RateLimiter, n: int) -> None:
+    def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
-        self._n = n
+        self._lock = limiter._lock
+        self._counted = 0
 
-    def __enter__(self) -> None:
-        with self._limiter._lock:
-            self._limiter._asked += self._n
-
-    def __exit__(self, *exc: object) -> None:
-        with self._limiter._lock:
-            self._limiter._asked -= self._n
+    @locked
+    def count(self, n: int) -> None:
+        """From now on it is so many."""
+        limiter, more = self._limiter, n - self._counted
+        limiter._asked += more
+        self._counted = n
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -54,6 +55,7 @@ def others() -> Iterator[ThreadPoolExecutor]:
 def at_every_instruction(
     first: int, scene: Callable[[SignalArriving], None], strike: type[SignalArriving] = SignalArriving
 ) -> None:
+    tracer, handler = sys.gettrace(), signal.getsignal(signal.SIGINT)
     step, left = first - STRIDE, 0
     while left <= 0:  # until everything was done before the signal came
         step += STRIDE
@@ -63,6 +65,9 @@ def at_every_instruction(
         except BaseException as error:
             error.add_note(f"the signal arrived before instruction {step}; it struck in\n{arriving.where}")
             raise
+        finally:  # it may have struck as `arriving` ended
+            sys.settrace(tracer)
+            signal.signal(signal.SIGINT, handler)
         left = arriving.left
     assert step > STRIDE or asynclocks.compiled  # in C there is nothing between: see test_compiled.py
 

@@ -24,12 +24,19 @@ from asynclocks import (
     RwLock,
     Semaphore,
     backends,
+    detached,
 )
+from asynclocks._detached import _Run
 from asynclocks._engine.synchronizer import QueuedSynchronizer
 from asynclocks.backends.asyncio import AsyncioParker, _Wake
 from asynclocks.backends.threads import ThreadParker
 from asynclocks.concurrent_map.entries import Entry
 from asynclocks.concurrent_map.flights import Flight
+from asynclocks.drop_in import asyncio as drop_in_asyncio, threading as drop_in_threading
+from asynclocks.drop_in._rounds import Rounds
+from asynclocks.recipes import CachedToken, Global, InMemoryCache, RateLimiter
+from asynclocks.recipes._stored import Validator
+from asynclocks.recipes.rate_limiter import _Wish
 from tests.native.striking import InternalLock, Struck, strike_once
 from tests.native.threaded import WAIT, elsewhere, wait_until
 from tests.support import collect, settle, spawn
@@ -683,3 +690,97 @@ def test_a_flight_that_is_struck_as_it_lands_gives_the_key_back(later: bool, mon
     with pytest.raises(Struck):
         shared.blocking_get_or_insert_with("a", init)
     shared.blocking_entry("a", WAIT).release()
+
+
+# What has a short lock of its own.
+@at_the_lock
+def test_a_lock_of_a_recipe_s_own_is_free_though_a_strike_comes_between(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads get through."""
+    shared = Global(lambda: 1)
+    struck_at_the_lock(monkeypatch, shared, call)
+    with pytest.raises(Struck):
+        shared.initialise(2)
+    elsewhere(lambda: shared.initialise(3))
+    assert shared.instance() == 3
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_wish_that_is_struck_as_it_ends_is_no_wish(blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who comes later waits for it."""
+    limiter = RateLimiter(1)
+    strike_once(monkeypatch, _Wish, "count", "begins", 2)
+    with pytest.raises(Struck):
+        limiter.blocking_acquire() if blocking else asyncio.run(limiter.acquire())
+    assert "asked for" not in repr(limiter)
+
+
+def test_a_detached_run_that_is_struck_as_it_ends_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call of that function is a run of its own."""
+    runs: list[int] = []
+
+    async def main() -> None:
+        goes_on = asyncio.Event()
+
+        async def run() -> int:
+            runs.append(1)
+            await goes_on.wait()
+            return len(runs)
+
+        caller = asyncio.ensure_future(detached(run)())
+        await asyncio.sleep(0.001)
+        caller.cancel()
+        await asyncio.wait([caller])
+        strike_once(monkeypatch, _Run, "_end", "begins")
+        goes_on.set()
+        await asyncio.sleep(0.001)
+        assert await detached(run)() == 2
+
+    quietly(main())
+
+
+def test_a_fetch_that_is_struck_as_it_lands_has_brought_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not under way for ever."""
+    values = iter([1, 2])
+    token = CachedToken(lambda: (next(values), None))
+    strike_once(monkeypatch, CachedToken, "_take_off", "begins")
+    with pytest.raises(Struck):
+        token.blocking_get()
+    assert token.blocking_get() == 1
+    token.clear()
+    assert token.blocking_get() == 2
+
+
+def test_a_cache_that_is_struck_as_it_stores_forgets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it would not fit together. So it is when it is struck as it forgets."""
+    cache = InMemoryCache(10_000)
+
+    def store(path: str) -> None:
+        writer = cache.writer(("GET", path, "-"), Validator("etag", None, vary="accept"), 200, [])
+        writer.write(b"body")
+        writer.finish()
+
+    store("/a")
+    strike_once(monkeypatch, InMemoryCache, "_index", "begins")
+    strike_once(monkeypatch, InMemoryCache, "_clear", "begins")
+    with pytest.raises(Struck):
+        store("/b")
+    assert (cache.statistics().entries, cache.statistics().bytes) == (0, 0)
+    assert cache.load(("GET", "/a", "-")) is None
+    store("/c")
+    assert cache.load(("GET", "/c", "-")) is not None
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_who_is_struck_as_it_leaves_a_barrier_has_left_it(blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next round is whole without it."""
+    strike_once(monkeypatch, Rounds, "leave", "begins")
+    barrier: Any = drop_in_threading.Barrier(1) if blocking else drop_in_asyncio.Barrier(1)
+
+    async def wait() -> int:
+        return await barrier.wait()  # type: ignore[no-any-return]
+
+    with pytest.raises(Struck):
+        barrier.wait() if blocking else asyncio.run(wait())
+    assert (barrier.wait(1) if blocking else asyncio.run(wait())) == 0
