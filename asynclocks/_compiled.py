@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asynclocks import backends
 from asynclocks._engine import mutex_state, ticket_queue
@@ -16,10 +16,12 @@ from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadlock import awaited_by_a_holder
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.ticket import State, Ticket
-from asynclocks._permits import LoosePermit, Permit
 from asynclocks.backends import asyncio
 from asynclocks.mutex import LooseMutexGuard, Mutex, MutexGuard
-from asynclocks.semaphore import Semaphore
+
+if TYPE_CHECKING:
+    from asynclocks._permits import Permit
+    from asynclocks.semaphore import Semaphore
 
 # A subclass of Mutex that has one of these of its own is served in Python.
 HOOKS = (
@@ -64,6 +66,10 @@ def _install() -> bool:
 
 
 def _put_in_place(core: object) -> bool:
+    # Not before: who has nothing compiled, and uses no semaphore, need not import it.
+    from asynclocks._permits import LoosePermit, Permit
+    from asynclocks.semaphore import Semaphore
+
     coroutines, ticket_queue.RLock = core.install(  # type: ignore[attr-defined]
         FreeMutex=FreeMutex,
         Mutex=Mutex,
