@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from weakref import ref
 
 from asynclocks import backends
-from asynclocks._engine.acquisition import Acquisition
-from asynclocks._engine.deadline import Deadline
+from asynclocks._engine.acquisition import Acquisition, Block, new_object, unused
+from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
@@ -21,46 +20,46 @@ from asynclocks._rw_guards import (
     WriteGuard,
 )
 from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState
+from asynclocks.backends import thread_local
 from asynclocks.backends.seam import uninterrupted
 
 T = TypeVar("T")
 
 
-async def _never_called() -> None: ...
-
-
-class _Block(RwGuard[Any], Acquisition[Any]):
+class RwBlock(RwGuard[Any], Block[Any]):
     """What ``read()``, ``write()``, … return; entered by ``async with``, it is itself the guard.
 
     One object less, and nobody in the way costs no frame of the engine's.
     """
 
-    __slots__ = ("_deadline", "_hold", "_lock", "_turned_into")
+    __slots__ = ("_hold", "_lock", "_timeout", "_turned_into")
 
+    _lock: ReadWriteState[Any]
+    _timeout: float | None
     _loose: ClassVar[Any]
     _mode: ClassVar[Mode]
     _tracked: ClassVar[bool] = True
     _name: ClassVar[str]
 
-    def __init__(self, lock: ReadWriteState[Any], deadline: Deadline | None) -> None:
-        self._deadline = deadline
-        self._lock = lock
-        self._hold = lock._nothing
-        self._take = _never_called  # as long as it was neither awaited nor entered
-
-    def _begin(self) -> Coroutine[Any, Any, Any]:
-        self._use()
-        return self._await()
-
-    def _use(self) -> None:
-        if self._take is None:
-            raise RuntimeError(f"{self!r} was awaited or entered already; ask the lock for a new one")
-        self._take = None
+    def _now(self) -> Any:
+        lock = self._lock
+        if lock._head is not None or lock._writing or thread_local.name is not None:
+            return None
+        try:
+            task = backends.hint()
+        except RuntimeError:  # not asyncio
+            return None
+        if task is None:
+            return None
+        guard = type(self)._loose()
+        guard._hold = hold = lock._acquire_now(self._mode, ref(task) if self._tracked else None)
+        return None if hold is None else guard
 
     @uninterrupted
-    async def _await(self) -> Any:
+    async def _later(self) -> Any:
         guard = type(self)._loose()
-        guard._hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=self._deadline)
+        deadline = deadline_of(self._timeout)
+        guard._hold = await self._lock._acquire(self._mode, tracked=self._tracked, deadline=deadline)
         return guard
 
     @uninterrupted
@@ -102,7 +101,8 @@ class _Block(RwGuard[Any], Acquisition[Any]):
                 raise
             if hold.state is GRANTED:
                 return self
-        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=self._deadline)
+        deadline = deadline_of(self._timeout)
+        self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=deadline)
         return self
 
     @uninterrupted
@@ -116,6 +116,8 @@ class _Block(RwGuard[Any], Acquisition[Any]):
                 del lock._reading[hold]
             elif hold.request is WRITE:
                 del lock._writing[hold]
+            elif hold.request is UPGRADABLE and lock._head is None:  # no upgrade of it waits
+                del lock._upgradable[hold]
             else:
                 self._leave_block()
                 return
@@ -151,7 +153,7 @@ class _Block(RwGuard[Any], Acquisition[Any]):
             RwGuard.__del__(self)
 
 
-class ReadBlock(_Block, ReadGuard[T]):
+class ReadBlock(RwBlock, ReadGuard[T]):
     """``async with lock.read()``."""
 
     __slots__ = ()
@@ -159,7 +161,7 @@ class ReadBlock(_Block, ReadGuard[T]):
     _loose, _mode, _what, _name = LooseReadGuard, READ, "read()", "ReadGuard"
 
 
-class WriteBlock(_Block, WriteGuard[T]):
+class WriteBlock(RwBlock, WriteGuard[T]):
     """``async with lock.write()``."""
 
     __slots__ = ()
@@ -175,12 +177,29 @@ class OwnedWriteBlock(WriteBlock[T]):
     _tracked, _what = False, "write_owned()"
 
 
-class UpgradableReadBlock(_Block, UpgradableReadGuard[T]):
+class UpgradableReadBlock(RwBlock, UpgradableReadGuard[T]):
     """``async with lock.upgradable_read()``."""
 
     __slots__ = ()
 
     _loose, _mode, _what, _name = LooseUpgradableReadGuard, UPGRADABLE, "upgradable_read()", "UpgradableReadGuard"
+
+
+def rw_block(kind: type[RwBlock], lock: ReadWriteState[Any], timeout: float | None) -> Any:
+    """A new one.
+
+    Raises:
+        TypeError: `timeout` is no number.
+        ValueError: `timeout` is not a number (NaN).
+    """
+    if timeout is not None and not timeout >= 0:
+        deadline_of(timeout)
+    block: RwBlock = new_object(kind)
+    block._lock = lock
+    block._timeout = timeout
+    block._hold = lock._nothing
+    block._take = unused
+    return block
 
 
 shown_as("ReadGuard", ReadBlock)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.acquisition import Acquisition
-from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import LooseGuard
-from asynclocks._rw_blocks import OwnedWriteBlock, ReadBlock, UpgradableReadBlock, WriteBlock
+from asynclocks._rw_blocks import OwnedWriteBlock, ReadBlock, UpgradableReadBlock, WriteBlock, rw_block
 from asynclocks._rw_guards import (
     LooseReadGuard,
     LooseUpgradableReadGuard,
@@ -89,7 +88,7 @@ class RwLock(ReadWriteState[T]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return ReadBlock(self, None if timeout is None else deadline_of(timeout))
+        return rw_block(ReadBlock, self, timeout)  # type: ignore[no-any-return]
 
     def write(self, timeout: float | None = None) -> Acquisition[WriteGuard[T]]:
         """Wait until it may be written alone, at most `timeout` seconds.
@@ -98,11 +97,11 @@ class RwLock(ReadWriteState[T]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return WriteBlock(self, None if timeout is None else deadline_of(timeout))
+        return rw_block(WriteBlock, self, timeout)  # type: ignore[no-any-return]
 
     def write_owned(self, timeout: float | None = None) -> Acquisition[WriteGuard[T]]:
         """`write` for a guard that is meant to be handed to another task or thread: not followed for deadlocks."""
-        return OwnedWriteBlock(self, None if timeout is None else deadline_of(timeout))
+        return rw_block(OwnedWriteBlock, self, timeout)  # type: ignore[no-any-return]
 
     def upgradable_read(self, timeout: float | None = None) -> Acquisition[UpgradableReadGuard[T]]:
         """Wait until it may be read beside others, with the right to become the writer, at most `timeout` seconds.
@@ -111,7 +110,7 @@ class RwLock(ReadWriteState[T]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        return UpgradableReadBlock(self, None if timeout is None else deadline_of(timeout))
+        return rw_block(UpgradableReadBlock, self, timeout)  # type: ignore[no-any-return]
 
     def try_read(self) -> ReadGuard[T]:
         """Read now, from any thread. Raises TryLockError where waiting would be needed."""

@@ -304,6 +304,11 @@ class Semaphore(PermitState):
 
         return SemaphoreStatistics(self._total, self.available_permits, self._waiting, self._closed)
 
+    @uninterrupted
+    async def _acquire_loose(self, permits: int, timeout: float | None) -> Permit:
+        """`acquire` for the compiled engine, where it has no short way."""
+        return await permit_block(self, permits, timeout)
+
     def _take_now(self, permits: int) -> Ticket:
         ticket: Ticket | None = self._acquire_now(permits)
         if ticket is None:
