@@ -211,6 +211,8 @@ class Condvar(RequeuingLine):
 
     def notify_all(self) -> int:
         """Wake everybody who waits; how many."""
+        if self._head is None:
+            return 0
         try:
             notified = self._transact(self._notify_all, None)
         except Reentered:
@@ -223,6 +225,8 @@ class Condvar(RequeuingLine):
 
         What a cancelled one of them does not use goes to the next, as by `notify_one`.
         """
+        if self._head is None:
+            return 0
         try:
             return _roused(self._transact(self._notify_oldest, n))
         except Reentered:

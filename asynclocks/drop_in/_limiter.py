@@ -101,6 +101,9 @@ class Limiter(Nowait):
         """
         await self._acquire_as(current_task())
 
+    async def __aenter__(self) -> None:
+        await self._acquire_as(current_task())
+
     def release(self) -> None:
         """Return the running task's token.
 

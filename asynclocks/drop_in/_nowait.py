@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, ClassVar, Protocol
 
-from asynclocks.backends import current_backend
+from asynclocks.backends import current_backend, running, running_task
 from asynclocks.drop_in._common import Flag, give_or_add, given
 from asynclocks.drop_in._statistics import EventStatistics, SemaphoreStatistics
 from asynclocks.event import Event
@@ -25,16 +25,23 @@ class PausesOfTheLoop:
 
     async def checkpoint_if_cancelled(self) -> None:
         """Raise if the running task is cancelled."""
-        await current_backend().checkpoint_if_cancelled()
+        await running()[0].checkpoint_if_cancelled()
 
     async def cancel_shielded_checkpoint(self) -> None:
         """Let others run once."""
-        await current_backend().cancel_shielded_checkpoint()
+        await running()[0].cancel_shielded_checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Let others run once, and raise if the running task is cancelled."""
+        backend, _ = running()
+        await backend.checkpoint_if_cancelled()
+        await backend.cancel_shielded_checkpoint()
 
 
 def current_task() -> Hashable:
     """The running task, of whichever loop. UnsupportedLoopError where no loop runs."""
-    return current_backend().current_task()
+    task = running_task()
+    return current_backend().current_task() if task is None else task  # that says why there is none
 
 
 class Blocks:
@@ -67,6 +74,9 @@ class Nowait(Blocks):
     _pauses: ClassVar[Pauses]
 
     async def acquire(self) -> None:
+        await self._acquire_as(None)
+
+    async def __aenter__(self) -> None:  # a coroutine less
         await self._acquire_as(None)
 
     def acquire_nowait(self) -> None:

@@ -67,8 +67,7 @@ class Event(LastingFlag):
     async def wait(self) -> None:
         """Wait until the flag is set. A checkpoint also if it is."""
         if self._event.is_set():
-            await _lowlevel.checkpoint_if_cancelled()
-            await _lowlevel.cancel_shielded_checkpoint()
+            await _lowlevel.checkpoint()
         else:
             await self._event.wait()
 
@@ -150,7 +149,7 @@ class Semaphore(CountedSemaphore):
         self._fast = fast_acquire
 
     async def __aenter__(self) -> Self:  # type: ignore[override]  # as anyio's
-        await self.acquire()
+        await self._acquire_as(None)
         return self
 
 

@@ -23,6 +23,7 @@ from asynclocks.drop_in._rounds import Arrival, Rounds
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
 T = TypeVar("T")
+NOT_ACQUIRED = "Lock is not acquired."
 
 
 class _Described:
@@ -66,7 +67,7 @@ class Lock(_Described):
         try:
             self._mutex.release()
         except RuntimeError as error:
-            raise RuntimeError("Lock is not acquired.") from error
+            raise RuntimeError(NOT_ACQUIRED) from error
 
     def locked(self) -> bool:
         """Is it locked, by somebody who has run since?"""
@@ -79,7 +80,10 @@ class Lock(_Described):
         await self._mutex.acquire()
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self.release()
+        try:
+            self._mutex.release()
+        except RuntimeError as error:
+            raise RuntimeError(NOT_ACQUIRED) from error
 
     def _state(self) -> str:
         return _with_waiters("locked" if self.locked() else "unlocked", self._mutex.statistics().waiting)
@@ -122,7 +126,7 @@ class Condition(UnownedCondition, _Described):
         return await self._lock.acquire()
 
     async def __aenter__(self) -> None:
-        await self._lock.acquire()
+        await self._lock._mutex.acquire()
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self._lock.release()

@@ -84,7 +84,11 @@ class Lock:
         """It is held again."""
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        try:
+            self._mutex.acquire_nowait()
+        except TryLockError:
+            return self.acquire()
+        return True
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self.release()
@@ -97,6 +101,9 @@ class _ReentrantLock(Lock):
     """What a `Condition` makes for itself: its thread may acquire it again, and only that thread releases it."""
 
     __slots__ = ("_depth", "_owner")
+
+    def __enter__(self) -> bool:
+        return self.acquire()
 
     def __init__(self) -> None:
         super().__init__()

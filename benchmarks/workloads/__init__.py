@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import concurrent_map, cost, events, mutex, once, recipes, rwlock, semaphore, spellings
+from benchmarks.workloads import (
+    concurrent_map,
+    cost,
+    drop_in,
+    events,
+    mutex,
+    once,
+    recipes,
+    rwlock,
+    semaphore,
+    spellings,
+)
 
 TABLE: list[Workload] = [
     *mutex.WORKLOADS,
@@ -13,6 +24,7 @@ TABLE: list[Workload] = [
     *events.WORKLOADS,
     *concurrent_map.WORKLOADS,
     *spellings.WORKLOADS,
+    *drop_in.WORKLOADS,
     *recipes.WORKLOADS,
     *cost.WORKLOADS,
 ]
