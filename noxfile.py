@@ -186,7 +186,7 @@ def compiled(session: nox.Session) -> None:
     """
     pure = session.create_tmp()
     session.install("-q", "--target", pure, "--upgrade", ".", env={"CC": "false"})
-    session.run("python", "-c", "import asynclocks; assert not asynclocks.compiled", env={"PYTHONPATH": pure})
+    session.run("python", "-P", "-c", "import asynclocks; assert not asynclocks.compiled", env={"PYTHONPATH": pure})
     install(session, "test", building={"ASYNCLOCKS_COMPILED": "1"})
     session.run("python", "-c", "import asynclocks; assert asynclocks.compiled")
     session.run("pytest", "--durations=10", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
