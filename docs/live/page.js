@@ -106,5 +106,9 @@ document.getElementById("options").addEventListener("submit", (event) => {
   event.preventDefault();
   start();
 });
-stop.addEventListener("click", () => python.stop(OURS, BESIDE));
+stop.addEventListener("click", () => {
+  if (!python.busy) return;
+  status.textContent = "Stopping";
+  python.stop(OURS, BESIDE);
+});
 await choose();

@@ -1,5 +1,5 @@
 // The page's side of the worker: starts it, gives it programs, and ends it when a program does not end by itself.
-const PATIENCE = 500; // milliseconds that a program has to end after it was cancelled
+const PATIENCE = 2000; // milliseconds that a program has to end after it was cancelled
 
 export class Python {
   #worker;
