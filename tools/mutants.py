@@ -94,8 +94,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         failures.append(report.nodeid)
 
 
-def pytest_runtestloop(session: pytest.Session) -> bool:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Try the mutants, in place of the usual run."""
+    if session.config.option.collectonly:
+        return None
     if not hasattr(sys, "monitoring") or not hasattr(os, "fork"):
         raise pytest.UsageError("tools.mutants needs Python 3.12 or newer, and fork")
     if session.testsfailed:
@@ -160,6 +162,32 @@ def forked(work: Callable[[], int]) -> int:
     return pid
 
 
+def share(count: int, jobs: int, work: Callable[[Iterator[int]], None]) -> bool:
+    """Have the numbers below `count` worked on in so many processes; did all of these come to the end?"""
+    wanted, tell = os.pipe()
+
+    def numbers() -> Iterator[int]:
+        os.close(tell)
+        while number := os.read(wanted, 4):
+            yield int.from_bytes(number)
+
+    def listen() -> int:
+        work(numbers())
+        return PASSED
+
+    pids = [forked(listen) for _ in range(jobs)]
+    os.close(wanted)
+    try:
+        for number in range(count):
+            os.write(tell, number.to_bytes(4))
+        os.close(tell)
+        return not sum([os.waitpid(pid, 0)[1] for pid in pids])
+    except BaseException:
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+        raise
+
+
 class Tests:
     """The tests that pass: how long each takes, and which of them run a line."""
 
@@ -171,12 +199,9 @@ class Tests:
     def measure(self, jobs: int) -> None:
         failed = []
         with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder, str(number)) for number in range(jobs)]
-            pids = [forked(partial(self._measure, file, number, jobs)) for number, file in enumerate(files)]
-            ended = [os.waitpid(pid, 0)[1] for pid in pids]
-            if any(ended):
+            if not share(len(self.items), jobs, partial(self._measure, Path(folder))):
                 raise pytest.UsageError("a process that measures the tests ended early")
-            rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+            rows = [json.loads(line) for file in Path(folder).iterdir() for line in file.read_text().splitlines()]
         for number, passed, seconds, lines in rows:
             if passed:
                 self.seconds[number] = seconds
@@ -186,7 +211,7 @@ class Tests:
                 failed.append(f"\n  fails without a mutant, left out: {self.items[number].nodeid}")
         print(f"{len(self.seconds)} tests take {sum(self.seconds.values()):.0f} s", *failed, flush=True)
 
-    def _measure(self, file: Path, first: int, step: int) -> int:
+    def _measure(self, folder: Path, numbers: Iterator[int]) -> None:
         ran: set[tuple[str, int]] = set()
         watch = sys.monitoring
 
@@ -198,14 +223,13 @@ class Tests:
         watch.register_callback(watch.PROFILER_ID, watch.events.LINE, note)
         for code in self.codes:
             watch.set_local_events(watch.PROFILER_ID, code, watch.events.LINE)
-        with file.open("w") as rows:
-            for number in range(first, len(self.items), step):
+        with Path(folder, str(os.getpid())).open("w") as rows:
+            for number in numbers:
                 ran.clear()
                 watch.restart_events()
                 begun = time.perf_counter()
                 passed = passes(self.items[number])
                 rows.write(json.dumps([number, passed, time.perf_counter() - begun, [*ran]]) + "\n")
-        return PASSED
 
 
 class Hunt:
@@ -229,23 +253,11 @@ class Hunt:
                 self.killers[row["where"]][numbers[row["by"]]] += 1
 
     def run(self, mutants: list[Mutant], jobs: int) -> None:
-        wanted, tell = os.pipe()
-        pids = []
-        for _ in range(jobs):
-            pids.append(os.fork())
-            if pids[-1] == 0:
-                try:
-                    os.close(tell)
-                    while number := os.read(wanted, 4):
-                        self._try(mutants[int.from_bytes(number)])
-                finally:
-                    os._exit(0)  # a result that is not there is counted at the end
-        os.close(wanted)
-        for number in range(len(mutants)):
-            os.write(tell, number.to_bytes(4))
-        os.close(tell)
-        for pid in pids:
-            os.waitpid(pid, 0)
+        def work(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                self._try(mutants[number])
+
+        share(len(mutants), jobs, work)  # a result that is not there is counted at the end
 
     def _try(self, mutant: Mutant) -> None:
         killers, seconds = self.killers[mutant.where], self.tests.seconds
