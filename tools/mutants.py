@@ -8,9 +8,12 @@ After one collection, and in place of the usual run:
    runs, is recorded. A test that fails here is left out, and named.
 2. The modules' syntax trees give the mutants: `tools.mutations` has the kinds.
 3. For each mutant a process is forked. It puts the changed code in the place of the live functions' own, and runs the
-   tests that run those lines, first those that killed mutants of the same function, then the fastest, until one fails:
-   the mutant is dead. One in which a test takes far longer than it should hangs, and is as good as dead.
-4. The survivors are compared with the tables of ``--mutants-page``: a survivor that does not stand there, and a line
+   tests that run those lines until one fails: the mutant is dead. First come those that killed mutants of the same
+   function, then the fastest of each file. A mutant with which a test takes far longer than it should hangs, and is as
+   good as dead.
+4. The tests that killed run once more without a mutant, in the very processes that forked the mutants': of one that
+   fails there the kills are void.
+5. The survivors are compared with the tables of ``--mutants-page``: a survivor that does not stand there, and a line
    there that no mutant needs any more, fail the run.
 
 Each result is appended to ``--mutants-results``; ``--mutants-resume`` takes from there what is known.
@@ -51,7 +54,7 @@ from tools.mutations import Functions, Mutant, Put, live_functions, mutants_of, 
 TWINS = re.compile(r"(^|-)(asyncio-eager|uvloop)(-|$)")  # loops that are much like another one
 PRELOADED = ("trio", "trio.testing", "anyio._backends._asyncio", "anyio._backends._trio")  # or each process would do it
 MEMORY = 4 << 30  # bytes that a mutant may take
-PATIENCE = 3.0  # seconds that a test may take with a mutant, beyond ten times what it takes without
+PATIENCE = 3.0  # seconds that a test may take with a mutant, beyond ten times what it takes without; asleep, a third
 ALIVE = ("lives", "never runs")
 PASSED, FAILED = 0, 1  # exit statuses of a mutant's process; behind these, what `Put` says
 EXITS = {PASSED: "lives", FAILED: "dead", 2: Put.SAME.value, 3: Put.UNFIT.value}
@@ -254,15 +257,33 @@ class Hunt:
 
     def run(self, mutants: list[Mutant], jobs: int) -> None:
         def work(numbers: Iterator[int]) -> None:
-            for number in numbers:
-                self._try(mutants[number])
+            used = {self._try(mutants[number]) for number in numbers} - {None}
+            self._check(sorted(used))
 
         share(len(mutants), jobs, work)  # a result that is not there is counted at the end
 
-    def _try(self, mutant: Mutant) -> None:
+    def _check(self, used: list[int]) -> None:
+        """What killed must pass in this same process without a mutant, or it says nothing."""
+        while used:
+            outcome, failed, _ = self._fork(None, used)
+            if outcome == "lives" or failed is None:
+                return
+            self._write({"void": self.tests.items[failed].nodeid})
+            used = used[used.index(failed) + 1 :]
+
+    def _write(self, row: Row) -> None:
+        with self.results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _try(self, mutant: Mutant) -> int | None:
+        """The test that killed it."""
         killers, seconds = self.killers[mutant.where], self.tests.seconds
         able = set[int]().union(*(self.tests.runners.get((mutant.path, line), ()) for line in mutant.lines))
-        order = sorted(able, key=lambda number: (-killers[number], seconds[number]))
+        ranks, of_file = {}, Counter[Path]()
+        for number in sorted(able, key=seconds.__getitem__):
+            ranks[number] = of_file[file := self.tests.items[number].path]
+            of_file[file] += 1
+        order = sorted(able, key=lambda number: (-killers[number], ranks[number], seconds[number]))
         spent = accumulate(seconds[number] for number in order)
         chosen = [number for number, total in zip(order, spent, strict=True) if total <= self.budget]
         outcome, by, tried = self._fork(mutant, chosen) if able else ("never runs", None, 0)
@@ -278,18 +299,19 @@ class Hunt:
             "tried": tried,
             "able": len(able),
         }
-        with self.results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self._write(row)
+        return None if outcome in ALIVE else by
 
-    def _fork(self, mutant: Mutant, order: list[int]) -> tuple[str, int | None, int]:
+    def _fork(self, mutant: Mutant | None, order: list[int]) -> tuple[str, int | None, int]:
         """What became of the mutant, at which test, and how many were tried."""
         heard, say = os.pipe()
 
         def live() -> int:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            put = put_in_place(mutant, self.trees[mutant.path], self.functions)
-            if put is not Put.IN_PLACE:
-                return next(status for status, what in EXITS.items() if what == put.value)
+            if mutant is not None:
+                put = put_in_place(mutant, self.trees[mutant.path], self.functions)
+                if put is not Put.IN_PLACE:
+                    return next(status for status, what in EXITS.items() if what == put.value)
             for number in order:
                 os.write(say, number.to_bytes(4))
                 if not passes(self.tests.items[number]):
@@ -298,15 +320,15 @@ class Hunt:
 
         pid = forked(live)
         os.close(say)
-        outcome, running, tried, limit = "hangs", None, 0, 60.0
+        outcome, running, tried, usual = "hangs", None, 0, 5.0
         try:
-            while select.select([heard], [], [], limit)[0]:
+            while is_heard(heard, pid, usual):
                 number = os.read(heard, 4)
                 if not number:
                     outcome = "crashes"
                     break
                 running, tried = int.from_bytes(number), tried + 1
-                limit = PATIENCE + 10 * self.tests.seconds[running]
+                usual = self.tests.seconds[running]
         finally:
             os.killpg(pid, signal.SIGKILL)  # and what its tests left behind
             status = os.waitpid(pid, 0)[1]
@@ -316,10 +338,40 @@ class Hunt:
         return outcome, running, tried
 
 
+def is_heard(pipe: int, pid: int, usual: float) -> bool:
+    """Does this process speak in time? `usual` seconds would be enough, and more are given to one that works."""
+    begun, before = time.monotonic(), None
+    while not select.select([pipe], [], [], 0.25)[0]:
+        passed = time.monotonic() - begun
+        now = asleep(pid) if passed > (PATIENCE + 10 * usual) / 3 else None
+        if passed > PATIENCE + 10 * usual or (now is not None and now == before):
+            return False
+        before = now
+    return True
+
+
+def asleep(group: int) -> int | None:
+    """The CPU time of these processes if all their threads sleep, where /proc tells; else None."""
+    spent = []
+    for file in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            fields = file.read_text().rpartition(")")[2].split()
+            if fields[2] == str(group):
+                spent.append(int(fields[11]) + int(fields[12]))
+                if fields[0] != "S":
+                    return None
+    return sum(spent) if spent else None
+
+
 def rows_of(results: Path) -> dict[str, Row]:
     """What is known; of two results for one mutant the later."""
-    lines = results.read_text().splitlines() if results.exists() else []
-    return {row["mutant"]: row for row in map(json.loads, lines)}
+    rows: dict[str, Row] = {}
+    for row in map(json.loads, results.read_text().splitlines() if results.exists() else ()):
+        if "void" in row:  # a test that failed without a mutant as well
+            rows = {key: other for key, other in rows.items() if other["by"] != row["void"]}
+        else:
+            rows[row["mutant"]] = row
+    return rows
 
 
 def known_survivors(page: Path) -> Iterator[str]:

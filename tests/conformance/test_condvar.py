@@ -45,6 +45,23 @@ class Waiters:
         await settle()
         return task
 
+    async def notify_all_before(self, name: str) -> tuple[Running[None], anyio.Event]:
+        """Notify all, and have one begin to wait before these have the mutex back: not until the event is set."""
+        leave = anyio.Event()
+
+        async def stay() -> None:
+            async with self.mutex:
+                await leave.wait()
+
+        async with self.mutex:
+            later = await self.add(name)
+            spawn(self.tasks, stay)
+            await settle()
+            self.condvar.notify_all()
+        await settle()
+        assert self.condvar.statistics().waiting == 1
+        return later, leave
+
 
 async def some_passes() -> None:
     """In place of `settle` beside a task in a cancelled scope: on asyncio anyio cancels it again in every pass."""
@@ -127,7 +144,7 @@ async def test_a_cancelled_waiter_holds_the_mutex_again(cancel: Cancel, loose: b
 @guards
 @both_cancels
 async def test_a_cancellation_during_the_relocking_waits_for_the_mutex(cancel: Cancel, loose: bool) -> None:
-    """And the notification, which it did not use, goes to the next.
+    """And the notification, which it did not use, goes to the next, and to no other.
 
     notifier: locks, notify_one  → a is in the mutex's line
                                                               a: cancelled, and once more
@@ -137,6 +154,7 @@ async def test_a_cancellation_during_the_relocking_waits_for_the_mutex(cancel: C
         waiters = Waiters(tasks)
         task = await waiters.add("a", loose=loose)
         await waiters.add("b", loose=loose)
+        await waiters.add("c", loose=loose)
         async with waiters.mutex:
             waiters.condvar.notify_one()
             await settle()
@@ -149,6 +167,48 @@ async def test_a_cancellation_during_the_relocking_waits_for_the_mutex(cancel: C
         assert task.cancelled
         assert waiters.log == ["a!", "b"]
         assert not waiters.mutex.locked()
+        waiters.condvar.notify_one()
+
+
+@both_cancels
+async def test_one_of_several_notified_that_is_cancelled_passes_its_notification_on(cancel: Cancel) -> None:
+    """`notify(n)` notifies each as `notify_one` would."""
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        for name in "bcd":
+            await waiters.add(name)
+        async with waiters.mutex:
+            waiters.condvar.notify(2)
+            cancel(task)
+            await some_passes()
+        await settle()
+        assert waiters.log in (["a!", "b", "c"], ["b", "a!", "c"])
+        assert waiters.condvar.statistics().waiting == 1
+        waiters.condvar.notify_one()
+
+
+@both_cancels
+async def test_a_notification_of_all_is_not_passed_on(cancel: Cancel) -> None:
+    """Who began to wait after it was not meant.
+
+    notifier: locks
+                             b, c: in the mutex's line
+    notifier: notify_all     a: in the line, behind c
+    notifier: unlocks        b: waits for a notification    c: has the mutex
+                             a: cancelled
+    """
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+        task = await waiters.add("a")
+        later, leave = await waiters.notify_all_before("b")
+        cancel(task)
+        await some_passes()
+        leave.set()
+        await settle()
+        assert waiters.log == ["a!"]
+        assert not later.done
+        waiters.condvar.notify_one()
 
 
 @both_cancels
@@ -293,6 +353,7 @@ async def test_a_waiter_destroyed_while_parked_releases_its_guard(loose: bool, n
         coroutine = wait().__await__()
         next(coroutine)
         await waiters.add("b")
+        await waiters.add("c")
         if notified:
             condvar.notify_one()
         coroutine.close()  # type: ignore[attr-defined]
@@ -332,6 +393,27 @@ async def test_a_waiter_destroyed_in_the_mutexs_line_passes_its_notification_on(
         await settle()
         assert waiters.log == ["b"]
         assert not mutex.locked()
+
+
+async def test_a_waiter_destroyed_in_the_mutexs_line_passes_no_notification_of_all_on() -> None:
+    """Who began to wait after it was not meant."""
+    if on_trio():
+        return  # trio's tasks are never destroyed while they are parked
+    async with anyio.create_task_group() as tasks:
+        waiters = Waiters(tasks)
+
+        async def wait() -> None:
+            async with waiters.mutex as guard:
+                await waiters.condvar.wait(guard)
+
+        coroutine = wait().__await__()
+        next(coroutine)
+        later, leave = await waiters.notify_all_before("b")
+        coroutine.close()  # type: ignore[attr-defined]
+        leave.set()
+        await settle()
+        assert not later.done
+        waiters.condvar.notify_one()
 
 
 async def test_all_come_back_in_order_though_one_stays_inside() -> None:
