@@ -9,8 +9,8 @@ After one collection, and in place of the usual run:
 2. The modules' syntax trees give the mutants: `tools.mutations` has the kinds.
 3. For each mutant a process is forked. It puts the changed code in the place of the live functions' own, and runs the
    tests that run those lines until one fails: the mutant is dead. First come those that killed mutants of the same
-   function, then the fastest of each file. A mutant with which a test takes far longer than it should hangs, and is as
-   good as dead.
+   function, then of each file those that run many lines in little time. A mutant with which a test takes far longer
+   than it should hangs, and is as good as dead.
 4. The tests that killed run once more without a mutant, in the very processes that forked the mutants': of one that
    fails there the kills are void.
 5. The survivors are compared with the tables of ``--mutants-page``: a survivor that does not stand there, and a line
@@ -197,6 +197,7 @@ class Tests:
     def __init__(self, items: list[pytest.Item], codes: list[CodeType]) -> None:
         self.items, self.codes = items, codes
         self.seconds: dict[int, float] = {}
+        self.lines: dict[int, int] = {}  # how many of them each runs
         self.runners: dict[tuple[str, int], set[int]] = defaultdict(set)
 
     def measure(self, jobs: int) -> None:
@@ -207,7 +208,7 @@ class Tests:
             rows = [json.loads(line) for file in Path(folder).iterdir() for line in file.read_text().splitlines()]
         for number, passed, seconds, lines in rows:
             if passed:
-                self.seconds[number] = seconds
+                self.seconds[number], self.lines[number] = seconds, len(lines)
                 for path, line in lines:
                     self.runners[path, line].add(number)
             else:
@@ -280,7 +281,7 @@ class Hunt:
         killers, seconds = self.killers[mutant.where], self.tests.seconds
         able = set[int]().union(*(self.tests.runners.get((mutant.path, line), ()) for line in mutant.lines))
         ranks, of_file = {}, Counter[Path]()
-        for number in sorted(able, key=seconds.__getitem__):
+        for number in sorted(able, key=lambda number: seconds[number] / self.tests.lines[number] ** 2):
             ranks[number] = of_file[file := self.tests.items[number].path]
             of_file[file] += 1
         order = sorted(able, key=lambda number: (-killers[number], ranks[number], seconds[number]))
