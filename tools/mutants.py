@@ -308,7 +308,8 @@ class Hunt:
         heard, say = os.pipe()
 
         def live() -> int:
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            with suppress(ValueError, OSError):  # macOS has no such limit
+                resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             if mutant is not None:
                 put = put_in_place(mutant, self.trees[mutant.path], self.functions)
                 if put is not Put.IN_PLACE:

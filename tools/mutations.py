@@ -149,8 +149,10 @@ def mutants_of(path: Path, root: Path) -> tuple[ast.Module, list[Mutant], int]:
             if function is None:
                 outside += 1
                 continue
-            # What is dropped stays where nobody comes, so that the function has the same variables.
-            mutant = Mutant(path, parent, field, index, new or ast.If(ast.Constant(False), [node], []))
+            put = new
+            if new is None or isinstance(new, ast.Return):  # the old stays where nobody comes, for its variables
+                put = ast.If(ast.Constant(True), [new or ast.Pass()], [node])
+            mutant = Mutant(path, parent, field, index, put)
             mutant.where = ".".join(names)
             mutant.change = f"`{_short(node)}` {'dropped' if new is None else f'→ `{_short(new)}`'}"
             mutant.text = ast.get_source_segment(text, function) or ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -38,6 +40,7 @@ every_wait = pytest.mark.parametrize(
     [
         pytest.param(Mutex.__aenter__, id="async with"),
         pytest.param(Mutex.lock, id="lock()"),
+        pytest.param(partial(Mutex.lock, timeout=math.inf), id="lock(timeout=inf)"),
         pytest.param(Mutex.lock_owned, id="lock_owned()"),
         pytest.param(Mutex.acquire, id="acquire()"),
     ],
