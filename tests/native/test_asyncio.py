@@ -1346,3 +1346,41 @@ def test_who_parked_in_a_loop_that_is_gone_is_nobody() -> None:
     assert not parkers[0].unpark()
     assert not parkers[0].is_here()
     parkers[0].leave()
+
+
+@pytest.mark.loops("asyncio", "asyncio-eager", "uvloop")
+async def test_what_is_free_is_taken_in_a_callback_too() -> None:
+    """No task runs there, and none is needed."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    taken: list[Any] = []
+
+    def call() -> None:
+        for acquisition in (Mutex(0).lock(), Semaphore(1).acquire(), RwLock(0).read()):
+            with pytest.raises(StopIteration) as end:
+                acquisition.send(None)
+            taken.append(end.value.value)
+        over.set()
+
+    loop.call_soon(call)
+    await over.wait()
+    for guard in taken:
+        assert not guard.released
+        guard.release()
+
+
+def test_an_acquisition_outside_of_any_loop_is_refused() -> None:
+    """Also where nobody is in the way."""
+    for acquisition in (Mutex(0).lock(), Semaphore(1).acquire(), RwLock(0).read()):
+        with pytest.raises(UnsupportedLoopError):
+            acquisition.send(None)
+
+
+@pytest.mark.loops("asyncio")
+async def test_what_the_compiled_engine_leaves_to_python_waits_as_any_acquisition() -> None:
+    """`lock` and `acquire` there call these where they have no short way."""
+    mutex, semaphore = Mutex(0), Semaphore(1)
+    with await mutex._lock_loose(True, None), await semaphore._acquire_loose(1, None):
+        assert mutex.statistics().owner is not None
+        assert semaphore.locked()
+    with await mutex._lock_loose(False, None):
+        assert mutex.statistics().owner is None

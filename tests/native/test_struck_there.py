@@ -448,6 +448,20 @@ class StruckAtAppend(list[Any]):
         raise Struck
 
 
+@pytest.mark.pure("appends to nobody's list")
+def test_a_guard_that_is_struck_as_it_releases_has_released() -> None:
+    """The token was back by then."""
+    mutex, semaphore = Mutex(0), Semaphore(1)
+    guard, permit = mutex.try_lock(), semaphore.try_acquire()
+    mutex._free, semaphore._tokens = StruckAtAppend(), StruckAtAppend()
+    for hold in (guard, permit):
+        with pytest.raises(Struck):
+            hold.release()
+        assert hold.released
+    assert not mutex.locked()
+    assert semaphore.available_permits == 1
+
+
 @on_asyncio
 async def test_a_wait_that_is_struck_as_it_gives_the_mutex_up_takes_it_back() -> None:
     """It was free by then."""

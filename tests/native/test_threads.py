@@ -28,6 +28,7 @@ from asynclocks import (
     Semaphore,
     SemaphoreStatistics,
     TryLockError,
+    WouldBlock,
 )
 from tests.native.threaded import WAIT, CrowdedLock, InterruptedLock, results, wait_until
 from tests.support import on_trio
@@ -513,7 +514,7 @@ def block(primitive: Any) -> Any:
 
 
 both = pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
-every_short_way = pytest.mark.parametrize("spelling", ["async with", "acquire()"])
+every_short_way = pytest.mark.parametrize("spelling", ["async with", "acquire()", "a guard"])
 every_runner = pytest.mark.parametrize("runner", [asyncio.run, lambda coroutine: trio.run(lambda: coroutine)])
 
 
@@ -522,6 +523,9 @@ async def use(primitive: Any, spelling: str, log: list[str]) -> None:
         await (primitive.acquire() if isinstance(primitive, Mutex) else primitive.take())
         log.append("newcomer")
         (primitive.release if isinstance(primitive, Mutex) else primitive.give)()
+    elif spelling == "a guard" and not on_trio():  # there it is a checkpoint, and takes the lock
+        async with primitive.lock() if isinstance(primitive, Mutex) else primitive.acquire():
+            log.append("newcomer")
     else:
         async with primitive:
             log.append("newcomer")
@@ -587,6 +591,64 @@ def test_a_newcomer_that_was_a_moment_too_late_waits(
     runner(use(primitive, spelling, log))
     givers[0].result(30)
     assert log == ["other", "newcomer"]
+    assert not primitive.locked()
+
+
+every_try = pytest.mark.parametrize(
+    ("make", "take"),
+    [
+        (Mutex, Mutex.try_lock),
+        (Mutex, Mutex.acquire_nowait),
+        (lambda: Semaphore(1), Semaphore.try_acquire),
+        (lambda: Semaphore(1), Semaphore.try_take),
+    ],
+    ids=["try_lock", "acquire_nowait", "try_acquire", "try_take"],
+)
+
+
+@every_try
+def test_a_try_that_took_the_token_as_somebody_queued_gives_it_to_them(
+    make: Callable[[], Any], take: Callable[[Any], object], threads: ThreadPoolExecutor
+) -> None:
+    """It says "not now": it was overtaken by nobody, and overtakes nobody."""
+    primitive = make()
+    tokens, waits = tokens_of(primitive), []
+
+    def queue() -> None:
+        waits.append(threads.submit(block, primitive))
+        wait_until(queued(primitive, 1))
+
+    tokens.after.append(queue)
+    with pytest.raises(WouldBlock):
+        take(primitive)
+    waits[0].result(30).release()
+    assert not primitive.locked()
+
+
+@every_try
+def test_a_try_that_was_a_moment_too_late_is_refused(
+    make: Callable[[], Any], take: Callable[[Any], object], threads: ThreadPoolExecutor
+) -> None:
+    """Seeing a token is not having it."""
+    primitive = make()
+    tokens, taken = tokens_of(primitive), list[Any]()
+    tokens.before.append(lambda: taken.append(threads.submit(block, primitive).result(30)))
+    with pytest.raises(WouldBlock):
+        take(primitive)
+    taken.pop().release()
+    assert not primitive.locked()
+
+
+@both
+def test_a_thread_that_was_a_moment_too_late_waits(make: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
+    """As a task does."""
+    primitive = make()
+    tokens, taken = tokens_of(primitive), list[Any]()
+    tokens.before.append(lambda: taken.append(threads.submit(block, primitive).result(30)))
+    waiting = threads.submit(block, primitive)
+    wait_until(queued(primitive, 1))
+    taken.pop().release()
+    waiting.result(30).release()
     assert not primitive.locked()
 
 
