@@ -10,7 +10,8 @@ Each room stands on those below it:
     keys               the line of one key
 """
 
-from asynclocks.concurrent_map.entries import Entry, Ref
+from asynclocks.concurrent_map.entries import Entry
 from asynclocks.concurrent_map.map import ConcurrentMap
+from asynclocks.concurrent_map.refs import Ref
 
 __all__ = ["ConcurrentMap", "Entry", "Ref"]

@@ -223,24 +223,6 @@ class LooseEntry(Entry[K, V], LooseGuard):
             super().__del__()
 
 
-class Ref(LooseGuard, Generic[K, V]):
-    """A shared hold on one key: while anybody has one, nobody writes the key."""
-
-    __slots__ = ("__weakref__", "_hold")
-
-    @property
-    def key(self) -> K:
-        """The key it holds, or held."""
-        return cast(K, self._hold.synchronizer.key)
-
-    @property
-    def value(self) -> V:
-        """The value. Raises GuardReleasedError after the release."""
-        if self.released:
-            self._refuse()
-        return cast(V, self._hold.synchronizer.map[self.key])
-
-
 class EntryBlock(Entry[K, V], Acquisition[Entry[K, V]]):  # type: ignore[misc]  # `_of` is the guard's
     """What ``map.entry(key)`` returns; entered by ``async with``, it is itself the entry.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Hashable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,9 +19,10 @@ from asynclocks._engine.synchronizer import Ticket
 from asynclocks.backends import check_blocking, owner_here, whose_turn
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.dict import SharedDict
-from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry, Ref
+from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry
 from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
 from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
+from asynclocks.concurrent_map.refs import Ref, ref_block
 
 if TYPE_CHECKING:
     from asynclocks.statistics import ConcurrentMapStatistics
@@ -111,7 +111,7 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyError: the key is absent.
             DeadlockError: waiting here could never end.
         """
-        return Acquisition(KeyName(self, key), "ref()", partial(self._ref, key, deadline_of(timeout)))
+        return ref_block(self, key, timeout)
 
     @uninterrupted
     def try_ref(self, key: K) -> Ref[K, V]:
@@ -222,13 +222,17 @@ class ConcurrentMap(SharedDict[K, V]):
             line = hold.request
 
     def _take_now(self, what: str, key: K, request: Any) -> Ticket:
-        owner = owner_here()
+        hold = self._hold_now(key, request, owner_here())
+        if hold is None:
+            raise self._refusal(what, key)
+        return hold
+
+    def _hold_now(self, key: K, request: Any, owner: Any) -> Ticket | None:
+        """The hold, or None where waiting would be needed."""
         line: Any = self._line_of(key)
         while True:
             hold: Ticket | None = line._acquire_now(request, owner)
-            if hold is None:
-                raise self._refusal(what, key)
-            if hold.request is request:
+            if hold is None or hold.request is request:
                 return hold
             line = hold.request
 
