@@ -30,7 +30,7 @@ static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidS
 static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder;
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks, *permit_hooks;                   /* names of methods that a subclass may have replaced */
-static PyObject *one;                                    /* how many permits are asked for */
+static PyObject *one, *no_parts;                         /* how many permits are asked for; NO_PARTS of _permits */
 static struct { Py_ssize_t deferred, head, lock, tail, waiting; } line;
 static struct { Py_ssize_t early, free, held, owner, spelled, value; } mutex;
 static struct { Py_ssize_t after, before, owner, request, state, synchronizer; } ticket;
@@ -1005,11 +1005,7 @@ static PyObject *enter_gets(Enter *e, PyObject *value) { /* steals */
     if (e->entering) {
         PyObject *old = put(e->of, acquisition.guard, Py_NewRef(value));
         Py_XDECREF(old);
-        if (e->way == LOOSE_PERMIT) { /* Permit.__enter__ */
-            PyObject *parts = PyList_New(0);
-            if (parts == NULL) { Py_DECREF(value); return NULL; } /* whose finalizer lets go */
-            Py_SETREF(SLOT(value, permit.parts), parts);
-        }
+        if (e->way == LOOSE_PERMIT) Py_SETREF(SLOT(value, permit.parts), Py_NewRef(no_parts)); /* Permit.__enter__ */
     }
     return give(value);
 }
@@ -1484,16 +1480,13 @@ static PyObject *permit_release(PyObject *self, PyObject *_) {
 static PyObject *permit_enter(PyObject *self, PyObject *_) {
     if (Py_TYPE(self) != LoosePermit || SLOT(self, permit.live) != Py_True || SLOT(self, permit.parts) != Py_None)
         return slowly(PERMIT_ENTER, self);
-    PyObject *parts = PyList_New(0);
-    if (parts == NULL) return NULL;
-    PyObject *old = put(self, permit.parts, parts);
-    Py_XDECREF(old);
+    PyObject *old = put(self, permit.parts, Py_NewRef(no_parts));
+    Py_DECREF(old);
     return Py_NewRef(self);
 }
 static int leave_permit(PyObject *self) { /* Permit._leave_block; as `give_back` */
     PyObject *parts = SLOT(self, permit.parts);
-    if (Py_TYPE(self) != LoosePermit || parts == NULL || !(parts == Py_None || (PyList_CheckExact(parts) && PyList_GET_SIZE(parts) == 0)))
-        return 1;
+    if (Py_TYPE(self) != LoosePermit || parts == NULL || (parts != Py_None && parts != no_parts)) return 1; /* it was split */
     return is_one_permit(self) ? give_back(self, NULL) : 1;
 }
 static PyObject *permit_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
@@ -1695,7 +1688,7 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
         (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, native,
         Task, eager_tasks, awaited_by_a_holder, hooks, (PyObject *)Semaphore, (PyObject *)Permit, (PyObject *)LoosePermit, acquire_plainly, permit_hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
-    if ((one = PyLong_FromLong(1)) == NULL) return NULL;
+    if ((one = PyLong_FromLong(1)) == NULL || (no_parts = PyTuple_New(0)) == NULL) return NULL;
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;
     MutexGuard->tp_dealloc = guard_dealloc;
     AsyncioParker->tp_dealloc = parker_dealloc;
