@@ -207,12 +207,12 @@ def test_what_was_put_off_is_done_though_a_strike_comes_first(monkeypatch: pytes
 
 def test_what_cannot_be_used_goes_back_though_a_strike_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Struck as its permit is made, and again as it is given back."""
-    semaphore = Semaphore(1)
+    semaphore = Semaphore(2)
     strike_once(monkeypatch, Semaphore, "_permit_of", "begins")
     strike_once(monkeypatch, Semaphore, "_retract", "begins")
     with pytest.raises(Struck):
-        semaphore.try_acquire()
-    assert semaphore.available_permits == 1
+        semaphore.try_acquire(2)
+    assert semaphore.available_permits == 2
 
 
 # The mutex.
