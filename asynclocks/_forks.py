@@ -61,5 +61,4 @@ def _by_nobody() -> bool:
     return False
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell_all)
+getattr(os, "register_at_fork", dict)(after_in_child=_tell_all)  # Windows has no forks; a dict does nothing
