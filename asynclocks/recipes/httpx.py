@@ -10,10 +10,10 @@ from typing import Self
 try:
     import anyio.lowlevel  # httpx stands on it
     import httpx
-except ModuleNotFoundError as absent:
+except ModuleNotFoundError as _absent:
     raise ImportError(
-        f"asynclocks.recipes.httpx needs {absent.name}: pip install 'asynclocks[httpx]'", name=absent.name
-    ) from absent
+        f"asynclocks.recipes.httpx needs {_absent.name}: pip install 'asynclocks[httpx]'", name=_absent.name
+    ) from _absent
 
 from asynclocks.recipes import _http_fields as fields
 from asynclocks.recipes._http_caching import Caching
