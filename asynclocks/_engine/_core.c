@@ -1286,10 +1286,11 @@ static int twin_traverse(Twin *t, visitproc visit, void *arg) { Py_VISIT(t->slow
 static int twin_clear(Twin *t) { Py_CLEAR(t->slow); return 0; }
 static void twin_dealloc(Twin *t) { PyObject_GC_UnTrack(t); twin_clear(t); PyObject_GC_Del(t); }
 static PyObject *twin_doc(Twin *t, void *name) { return PyObject_GetAttrString(t->slow, name); }
-static PyGetSetDef twin_getset[] = {{"__doc__", (getter)twin_doc, NULL, NULL, "__doc__"}, {"__name__", (getter)twin_doc, NULL, NULL, "__name__"},
-    {"__qualname__", (getter)twin_doc, NULL, NULL, "__qualname__"}, {"__module__", (getter)twin_doc, NULL, NULL, "__module__"},
-    {"__wrapped__", (getter)twin_doc, NULL, NULL, NULL}, {0}};
 static PyObject *twin_wrapped(Twin *t, void *_) { return Py_NewRef(t->slow); }
+#define TOLD(NAME) {NAME, (getter)twin_doc, NULL, NULL, NAME}
+/* All that `inspect` asks for to take it for the coroutine function that it stands for. */
+static PyGetSetDef twin_getset[] = {TOLD("__doc__"), TOLD("__name__"), TOLD("__qualname__"), TOLD("__module__"), TOLD("__code__"),
+    TOLD("__defaults__"), TOLD("__kwdefaults__"), TOLD("__annotations__"), {"__wrapped__", (getter)twin_wrapped, NULL, NULL, NULL}, {0}};
 
 static PyObject *get_enter(PyObject *self, PyObject *lock, PyObject *type) {
     if (lock == NULL || lock == Py_None) return Py_NewRef(self);
@@ -1329,6 +1330,10 @@ static PyObject *call_exit(PyObject *self, PyObject *const *args, size_t n, PyOb
     .tp_basicsize = sizeof(Twin), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR \
     | Py_TPFLAGS_DISALLOW_INSTANTIATION, .tp_vectorcall_offset = offsetof(Twin, call), .tp_call = PyVectorcall_Call, .tp_descr_get = GET, \
     .tp_dealloc = (destructor)twin_dealloc, .tp_traverse = (traverseproc)twin_traverse, .tp_clear = (inquiry)twin_clear, .tp_getset = twin_getset}
+static PyObject *get_acquire(PyObject *self, PyObject *lock, PyObject *type) {
+    return lock == NULL || lock == Py_None ? Py_NewRef(self) : PyMethod_New(self, lock);
+}
+TWIN_TYPE(AcquireTwin_Type, "acquire", get_acquire); /* called by `call_enter` */
 TWIN_TYPE(EnterTwin_Type, "__aenter__", get_enter);
 TWIN_TYPE(ExitTwin_Type, "__aexit__", get_exit);
 
@@ -1394,8 +1399,8 @@ static int loose_set_value(PyObject *self, PyObject *value, void *_) {
 static PyGetSetDef loose_value = {"value", loose_get_value, loose_set_value, "The mutex's value. Raises GuardReleasedError after the release.", NULL};
 
 /* Methods: each begins as its Python twin does, whose place it takes in the class, and leaves to that what is unusual. */
-typedef struct { PyMethodDef method; PyTypeObject **type; PyObject *slow; } Method;
-enum { ACQUIRE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, ACQUISITION_ENTER, ACQUISITION_EXIT,
+typedef struct { PyMethodDef method; PyTypeObject **type; const char *signature; PyObject *slow; } Method;
+enum { ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, ACQUISITION_ENTER, ACQUISITION_EXIT,
     ACQUISITION_AWAIT, METHODS };
 static Method twins[METHODS + 1];
 
@@ -1405,13 +1410,6 @@ static PyObject *slowly_with(int which, PyObject *self, PyObject *const *args, P
     PyObject *result = method == NULL ? NULL : PyObject_Vectorcall(method, args, n, names);
     Py_XDECREF(method);
     return result;
-}
-
-static PyObject *mutex_acquire(PyObject *m, PyObject *const *args, Py_ssize_t n, PyObject *names) {
-    if (n > 0 || names != NULL) return slowly_with(ACQUIRE, m, args, n, names);
-    Enter *e = new_enter(m, twins[ACQUIRE].slow, m, SPELLED);
-    if (e != NULL) e->stage = CREATED;
-    return (PyObject *)e;
 }
 
 /* Take it now, in the name of a task of asyncio's; NULL without an error: Python is to try. */
@@ -1568,31 +1566,32 @@ static PyObject *acquisition_exit(PyObject *self, PyObject *const *args, Py_ssiz
 }
 #define FUNCTION(F) (PyCFunction)(void *)(F)
 static Method twins[METHODS + 1] = {
-    [ACQUIRE] = {{"acquire", FUNCTION(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, NULL},
-    [ACQUIRE_NOWAIT] = {{"acquire_nowait", mutex_acquire_nowait, METH_NOARGS, NULL}, &Mutex, NULL},
-    [RELEASE] = {{"release", mutex_release, METH_NOARGS, NULL}, &Mutex, NULL},
-    [TRY_LOCK] = {{"try_lock", mutex_try_lock, METH_NOARGS, NULL}, &Mutex, NULL},
-    [LOCK] = {{"lock", FUNCTION(mutex_lock), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, NULL},
-    [GUARD_RELEASE] = {{"release", guard_release, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
-    [GUARD_ENTER] = {{"__enter__", guard_enter, METH_NOARGS, NULL}, &LooseMutexGuard, NULL},
-    [GUARD_EXIT] = {{"__exit__", FUNCTION(guard_exit), METH_FASTCALL, NULL}, &LooseMutexGuard, NULL},
-    [SEMAPHORE_ACQUIRE] = {{"acquire", FUNCTION(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
-    [TRY_ACQUIRE] = {{"try_acquire", FUNCTION(semaphore_try_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, NULL},
-    [PERMIT_RELEASE] = {{"release", permit_release, METH_NOARGS, NULL}, &LoosePermit, NULL},
-    [PERMIT_ENTER] = {{"__enter__", permit_enter, METH_NOARGS, NULL}, &LoosePermit, NULL},
-    [PERMIT_EXIT] = {{"__exit__", FUNCTION(permit_exit), METH_FASTCALL, NULL}, &LoosePermit, NULL},
-    [ACQUISITION_ENTER] = {{"__aenter__", acquisition_enter, METH_NOARGS, NULL}, &Acquisition, NULL},
-    [ACQUISITION_EXIT] = {{"__aexit__", FUNCTION(acquisition_exit), METH_FASTCALL, NULL}, &Acquisition, NULL},
-    [ACQUISITION_AWAIT] = {{"__await__", acquisition_await, METH_NOARGS, NULL}, &Acquisition, NULL},
+    [ACQUIRE_NOWAIT] = {{"acquire_nowait", mutex_acquire_nowait, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
+    [RELEASE] = {{"release", mutex_release, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
+    [TRY_LOCK] = {{"try_lock", mutex_try_lock, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
+    [LOCK] = {{"lock", FUNCTION(mutex_lock), METH_FASTCALL | METH_KEYWORDS, NULL}, &Mutex, "($self, timeout=None)", NULL},
+    [GUARD_RELEASE] = {{"release", guard_release, METH_NOARGS, NULL}, &LooseMutexGuard, "($self)", NULL},
+    [GUARD_ENTER] = {{"__enter__", guard_enter, METH_NOARGS, NULL}, &LooseMutexGuard, "($self)", NULL},
+    [GUARD_EXIT] = {{"__exit__", FUNCTION(guard_exit), METH_FASTCALL, NULL}, &LooseMutexGuard, "($self, exc_type=None, exc=None, traceback=None)", NULL},
+    [SEMAPHORE_ACQUIRE] = {{"acquire", FUNCTION(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, "($self, permits=1, timeout=None)", NULL},
+    [TRY_ACQUIRE] = {{"try_acquire", FUNCTION(semaphore_try_acquire), METH_FASTCALL | METH_KEYWORDS, NULL}, &Semaphore, "($self, permits=1)", NULL},
+    [PERMIT_RELEASE] = {{"release", permit_release, METH_NOARGS, NULL}, &LoosePermit, "($self)", NULL},
+    [PERMIT_ENTER] = {{"__enter__", permit_enter, METH_NOARGS, NULL}, &LoosePermit, "($self)", NULL},
+    [PERMIT_EXIT] = {{"__exit__", FUNCTION(permit_exit), METH_FASTCALL, NULL}, &LoosePermit, "($self, exc_type=None, exc=None, traceback=None)", NULL},
+    [ACQUISITION_ENTER] = {{"__aenter__", acquisition_enter, METH_NOARGS, NULL}, &Acquisition, "($self)", NULL},
+    [ACQUISITION_EXIT] = {{"__aexit__", FUNCTION(acquisition_exit), METH_FASTCALL, NULL}, &Acquisition, "($self, exc_type=None, exc=None, traceback=None)", NULL},
+    [ACQUISITION_AWAIT] = {{"__await__", acquisition_await, METH_NOARGS, NULL}, &Acquisition, "($self)", NULL},
 };
 static int replace_methods(void) {
     for (Method *twin = twins; twin->type != NULL; twin++) {
         twin->slow = PyObject_GetAttrString((PyObject *)*twin->type, twin->method.ml_name);
         if (twin->slow == NULL) return -1;
-        PyObject *doc = PyObject_GetAttrString(twin->slow, "__doc__");
+        PyObject *doc = PyObject_GetAttrString(twin->slow, "__doc__"), *told;
         if (doc == NULL) return -1;
-        if (PyUnicode_Check(doc)) twin->method.ml_doc = PyUnicode_AsUTF8(doc); /* kept for ever, as `doc` is */
-        else Py_DECREF(doc);
+        /* The signature first, as `inspect` expects it of a method in C. */
+        told = PyUnicode_FromFormat("%s%s\n--\n\n%V", twin->method.ml_name, twin->signature, PyUnicode_Check(doc) ? doc : NULL, "");
+        Py_DECREF(doc);
+        if (told == NULL || (twin->method.ml_doc = PyUnicode_AsUTF8(told)) == NULL) return -1; /* kept for ever, as `told` is */
     }
     for (Method *twin = twins; twin->type != NULL; twin++) { /* when all of theirs are known: some are inherited */
         PyObject *method = PyDescr_NewMethod(*twin->type, &twin->method);
@@ -1706,6 +1705,7 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     LoosePermit->tp_finalize = permit_finalize;
     Acquisition->tp_finalize = acquisition_finalize;
     if (replace_property(MutexGuard, &guard_value) || replace_property(LooseMutexGuard, &loose_value) || replace_methods()
+        || replace(Mutex, "acquire", &AcquireTwin_Type, call_enter, SPELLED, NULL)
         || replace(FreeMutex, "__aenter__", &EnterTwin_Type, call_enter, BY_BLOCK, NULL)
         || replace(FreeMutex, "__aexit__", &ExitTwin_Type, call_exit, BY_BLOCK, leave_mutex)
         || replace(Semaphore, "__aenter__", &EnterTwin_Type, call_enter, PERMIT, NULL)
@@ -1719,8 +1719,7 @@ static int execute(PyObject *module) {
     if (s_name != NULL) { PyErr_SetString(PyExc_ImportError, "asynclocks._engine._core serves one interpreter"); return -1; }
 #define INTERN(N) if ((s_##N = PyUnicode_InternFromString(#N)) == NULL) return -1;
     NAMES(INTERN)
-    twin_getset[4].get = (getter)twin_wrapped;
-    PyTypeObject *types[] = {&InternalLock_Type, &Done_Type, &Enter_Type, &Exit_Type, &EnterTwin_Type, &ExitTwin_Type};
+    PyTypeObject *types[] = {&InternalLock_Type, &Done_Type, &Enter_Type, &Exit_Type, &AcquireTwin_Type, &EnterTwin_Type, &ExitTwin_Type};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) if (PyType_Ready(types[i]) < 0) return -1;
     return 0;
 }

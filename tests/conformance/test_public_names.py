@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
 import asynclocks
-from asynclocks import ConcurrentMap, Mutex, RwLock, Semaphore
+from asynclocks import Acquisition, ConcurrentMap, Mutex, RwLock, Semaphore
 from tests.support import collect
 
 PRIVATE = ("Loose", "Block", "Nested", "Ticket", "Deadline", "_engine")
@@ -75,3 +77,38 @@ def test_docs_and_signatures_name_what_is_public(name: str) -> None:
         if inspect.isfunction(member):
             told += str(inspect.signature(member))
         assert not [word for word in PRIVATE if word in told.replace("WouldBlock", "")], member
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        (Mutex.lock, "(self, timeout=None)"),
+        (Mutex.acquire, "(self, timeout=None)"),
+        (Mutex.acquire_nowait, "(self)"),
+        (Mutex.release, "(self)"),
+        (Mutex.try_lock, "(self)"),
+        (Mutex.__aenter__, "(self)"),
+        (Semaphore.acquire, "(self, permits=1, timeout=None)"),
+        (Semaphore.try_acquire, "(self, permits=1)"),
+        (Acquisition.__aexit__, "(self, exc_type=None, exc=None, traceback=None)"),
+    ],
+)
+def test_methods_tell_their_parameters(method: Callable[..., object], parameters: str) -> None:
+    """`inspect.signature` finds them, and so do help() and dependency injection."""
+    signature = inspect.signature(method)
+    plain = [
+        parameter.replace(annotation=inspect.Parameter.empty, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in signature.parameters.values()
+    ]
+    assert str(inspect.Signature(plain)) == parameters
+
+
+async def test_a_mock_made_from_a_mutex_is_awaited_as_the_mutex_is() -> None:
+    """`acquire` is known for a coroutine function."""
+    assert inspect.iscoroutinefunction(Mutex.acquire)
+    assert inspect.iscoroutinefunction(Mutex().acquire)
+    mutex = mock.create_autospec(Mutex, instance=True)
+    await mutex.acquire()
+    async with mutex:
+        mutex.release()
+    mutex.acquire.assert_awaited_once_with()
