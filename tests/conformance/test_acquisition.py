@@ -6,6 +6,7 @@ import asyncio
 import copy
 import inspect
 import pickle
+import re
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asynclocks import Acquisition, Mutex, Semaphore, UnsupportedLoopError
+from asynclocks import Acquisition, ConcurrentMap, Mutex, Semaphore, UnsupportedLoopError
 from tests.conformance.line import Cancel, both_cancels
 from tests.support import collect, in_pyodide, on_trio, settle, spawn
 
@@ -124,8 +125,31 @@ async def test_a_cancelled_acquisition_is_used_up() -> None:
 @every_acquisition
 async def test_one_that_is_dropped_unused_warns(ask: Ask) -> None:
     """As a coroutine does that was never awaited."""
-    with pytest.warns(RuntimeWarning, match=r"<.*\(2?\) of (Mutex|Semaphore) 'x'> was never awaited"):
+    with pytest.warns(RuntimeWarning, match=r"<.*\(2?\) of (Mutex|Semaphore) 'x'> was never awaited") as warned:
         ask()
+    assert warned[0].filename == __file__
+
+
+def test_one_that_was_never_made_is_dropped_in_silence() -> None:
+    """Ctrl-C may come before its constructor has run."""
+    Acquisition.__new__(Acquisition)
+    collect()
+
+
+@every_acquisition
+async def test_one_that_is_closed_where_it_waits_leaves_the_line(ask: Ask) -> None:
+    """As a coroutine does that was begun."""
+    if on_trio():
+        return  # a task of trio's is never begun by hand
+    acquisition, held = ask()
+    lock: Any = acquisition._of
+    holder = (lock.try_lock() if isinstance(lock, Mutex) else lock.try_acquire(2)).disown()
+    acquisition.send(None)
+    assert lock.statistics().waiting == 1
+    acquisition.close()
+    assert lock.statistics().waiting == 0
+    holder.release()
+    assert not held()
 
 
 @every_acquisition
@@ -208,6 +232,19 @@ async def test_repr_tells_what_was_asked_of_whom() -> None:
     ):
         assert repr(acquisition) == expected
         (await acquisition).release()
+
+
+async def test_one_of_a_maps_ref_is_used_once_and_tells_of_whom_it_was_asked() -> None:
+    """It has no short way, unlike those of the other locks."""
+    cache = ConcurrentMap({"k": 1})
+    asked = cache.ref("k")
+    assert re.fullmatch(r"<ref\(\) of .*'k'.*>", repr(asked))
+    async with asked as ref:
+        assert ref.value == 1
+    with pytest.raises(RuntimeError, match=r"<ref\(\) of .* already; ask the lock for a new one"):
+        await asked
+    with pytest.warns(RuntimeWarning, match=r"<ref\(\) of .* was never awaited"):
+        cache.ref("k")
 
 
 @needs_no_loop
