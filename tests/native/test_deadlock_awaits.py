@@ -578,3 +578,19 @@ async def test_without_a_gil_a_task_of_another_thread_may_sleep(monkeypatch: pyt
     backend, task = running()
     monkeypatch.setattr(sys.modules[type(backend).__module__], "TASKS_HOLD_STILL", False)
     assert await anyio.to_thread.run_sync(backend.sleeps, task)
+
+
+def test_a_holder_whom_nobody_awaits_is_a_holder() -> None:
+    """The only task above the child is the main one."""
+    mutex = Mutex(name="m")
+
+    async def child() -> None:
+        async with mutex:
+            raise AssertionError("its parent holds it")
+
+    async def main() -> None:
+        async with mutex:
+            await asyncio.create_task(child())
+
+    with pytest.raises(DeadlockError):
+        asyncio.run(main())

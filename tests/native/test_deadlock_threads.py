@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, KeyLockedError, Mutex, OnceCell, RwLock
+from asynclocks._engine import deadlock
 from tests.native.threaded import wait_until
 from tests.support import collect, settle
 
@@ -185,3 +186,18 @@ async def test_a_thread_that_works_is_no_deadlock(threads: ThreadPoolExecutor) -
     go.set()
     (await waiting).release()
     working.result(30)
+
+
+def test_a_cycle_is_looked_for_by_one_thread_at_a_time() -> None:
+    """Or two that close it at once might both find it, and both be refused."""
+
+    class Watched(Mutex[None]):
+        def _owners(self, ticket: Any) -> Any:
+            looked.append(deadlock._graph.locked())
+            return super()._owners(ticket)
+
+    looked: list[bool] = []
+    mutex = Watched()
+    with mutex.blocking_lock(), pytest.raises(DeadlockError):
+        mutex.blocking_lock()
+    assert looked.count(True) >= 2  # it looks twice
