@@ -178,17 +178,23 @@ class NotifyingMutex(Mutex[int]):
 
 
 def test_a_notification_in_the_middle_of_the_mutexs_work_is_not_lost() -> None:
-    """The waiter joins the mutex's line when that is possible."""
+    """The waiter joins the mutex's line when that is possible, and no other does."""
     mutex, condvar = NotifyingMutex(0), Condvar()
 
     async def main() -> None:
-        waiting = asyncio.ensure_future(_wait(mutex, condvar))
+        waiting, other = (asyncio.ensure_future(_wait(mutex, condvar)) for _ in range(2))
         await asyncio.sleep(0)
         with mutex.try_lock():
             mutex.condvar = condvar
             with pytest.raises(TryLockError):
                 mutex.try_lock()
         await waiting
+        assert condvar.notify(0) == 0  # nothing was put off
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not other.done()
+        assert condvar.notify_one()
+        await other
 
     asyncio.run(main())
     assert not mutex.locked()
