@@ -29,7 +29,7 @@ from weakref import ref
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks._forks import freed_in_child
 from asynclocks.backends import backend_of, in_words
-from asynclocks.backends.seam import LoopBackend, coroutines_in
+from asynclocks.backends.seam import LoopBackend, coroutines_in, slept_in
 from asynclocks.exceptions import DeadlockError
 
 POLICIES = ("raise", "warn", "off")
@@ -211,7 +211,7 @@ def _links_of(task: Any, budget: list[int]) -> Iterator[Link]:
 
 def ticket_of(coroutine: Any) -> Ticket | None:
     """The ticket that who sleeps in this coroutine waits with, without a deadline."""
-    one: Any = None
+    one: Any = coroutine
     for one in coroutines_in(coroutine):
         code, frame = getattr(one, "cr_code", None), getattr(one, "cr_frame", None)
         if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and frame is not None:
@@ -219,7 +219,7 @@ def ticket_of(coroutine: Any) -> Ticket | None:
             ticket = found.get("ticket")
             return ticket if isinstance(ticket, Ticket) and found.get("deadline") is None else None
     # Where the engine is compiled: what is awaited in the place of that coroutine refers to its ticket.
-    behind = get_referents(getattr(one, "cr_await", None))
+    behind = get_referents(slept_in(one))
     return next((found for found in behind if isinstance(found, Ticket)), None)
 
 

@@ -278,8 +278,10 @@ def _sniff() -> str | None:
 def _trio_runs() -> bool:
     if sys.modules.get("trio") is None:
         return False
-    module = sys.modules.get("asynclocks.backends.trio") or import_module("asynclocks.backends.trio")
-    return bool(module.running())
+    running = getattr(sys.modules.get("asynclocks.backends.trio"), "running", None)
+    if running is None:  # not imported, or another thread is just importing it: then this waits for that
+        running = import_module("asynclocks.backends.trio").running
+    return bool(running())
 
 
 def _resolve(name: str) -> tuple[Backend, LoopBackend]:

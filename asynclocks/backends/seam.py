@@ -235,15 +235,28 @@ def frames_of(coroutine: Any) -> Iterator[FrameType]:
 
 
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
-_AWAITS = {CoroutineType: "cr_await", GeneratorType: "gi_yieldfrom", AsyncGeneratorType: "ag_await"}
+_AWAITING = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+
+
+def slept_in(one: Any) -> Any:
+    """What this coroutine or generator awaits; None if it runs.
+
+    CPython 3.11 and 3.12 must not be asked of one that runs (in another thread, say): they take the inline cache of a call
+    for an instruction, and may return a stray pointer. No other thread can come between the two looks.
+    """
+    if type(one) is CoroutineType:
+        return None if one.cr_running else one.cr_await
+    if type(one) is GeneratorType:
+        return None if one.gi_running else one.gi_yieldfrom
+    frame = one.ag_frame  # `ag_running` is True of one that sleeps, too
+    return None if frame is None or frame.f_back is not None else one.ag_await
 
 
 def coroutines_in(awaitable: Any) -> Iterator[Any]:
     """This coroutine, the one that it awaits, the one that that one awaits, and so on, as far as they sleep."""
     while awaitable is not None:
-        awaits = _AWAITS.get(type(awaitable))
-        if awaits is not None:
+        if type(awaitable) in _AWAITING:
             yield awaitable
-            awaitable = getattr(awaitable, awaits)
+            awaitable = slept_in(awaitable)
         else:  # a step of an async generator, or what a coroutine's `__await__` returned: they refer to what they drive
-            awaitable = next((driven for driven in get_referents(awaitable) if type(driven) in _AWAITS), None)
+            awaitable = next((driven for driven in get_referents(awaitable) if type(driven) in _AWAITING), None)

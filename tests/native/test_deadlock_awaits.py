@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,8 +16,9 @@ import anyio.lowlevel
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
-from asynclocks.backends import running
+from asynclocks.backends import running as running_here
 from asynclocks.backends.awaits import awaited_of
+from asynclocks.backends.seam import coroutines_in
 from tests.support import on_trio, settle
 
 Work = Callable[[], Any]
@@ -566,7 +567,7 @@ async def test_what_a_coroutine_does_not_show_is_not_guessed() -> None:
 
 async def test_without_a_gil_only_the_tasks_of_the_looking_loop_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread's may be in the middle of a step, and what cannot be told is not guessed."""
-    backend, task = running()
+    backend, task = running_here()
     monkeypatch.setattr(sys.modules[type(backend).__module__], "TASKS_HOLD_STILL", False)
     assert backend.holds_still(task)
     assert not await anyio.to_thread.run_sync(backend.holds_still, task)
@@ -575,7 +576,7 @@ async def test_without_a_gil_only_the_tasks_of_the_looking_loop_are_read(monkeyp
 @on_asyncio
 async def test_without_a_gil_a_task_of_another_thread_may_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """That cannot be told, so a waiter looks."""
-    backend, task = running()
+    backend, task = running_here()
     monkeypatch.setattr(sys.modules[type(backend).__module__], "TASKS_HOLD_STILL", False)
     assert await anyio.to_thread.run_sync(backend.sleeps, task)
 
@@ -594,3 +595,31 @@ def test_a_holder_whom_nobody_awaits_is_a_holder() -> None:
 
     with pytest.raises(DeadlockError):
         asyncio.run(main())
+
+
+def test_what_runs_is_not_asked_what_it_awaits() -> None:
+    """CPython 3.11 and 3.12 may crash if it is: one that runs in another thread, say."""
+    running: list[Any] = []
+
+    def look() -> list[Any]:
+        return list(coroutines_in(running[-1]))
+
+    async def coroutine() -> list[Any]:
+        return look()
+
+    def generator() -> Iterator[list[Any]]:
+        yield look()
+
+    async def async_generator() -> AsyncIterator[list[Any]]:
+        yield look()
+
+    running.append(coroutine())
+    with pytest.raises(StopIteration) as end:
+        running[-1].send(None)
+    assert end.value.value == running[-1:]
+    running.append(generator())
+    assert next(running[-1]) == running[-1:]
+    running.append(async_generator())
+    with pytest.raises(StopIteration) as end:
+        anext(running[-1]).__await__().send(None)
+    assert end.value.value == running[-1:]
