@@ -241,8 +241,8 @@ _AWAITING = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 def slept_in(one: Any) -> Any:
     """What this coroutine or generator awaits; None if it runs.
 
-    CPython 3.11 and 3.12 must not be asked of one that runs (in another thread, say): they take the inline cache of a call
-    for an instruction, and may return a stray pointer. No other thread can come between the two looks.
+    CPython 3.11 and 3.12 must not be asked of one that runs, in another thread say: they take the inline cache of a
+    call for an instruction, and may return a stray pointer. No other thread can come between the two looks.
     """
     if type(one) is CoroutineType:
         return None if one.cr_running else one.cr_await

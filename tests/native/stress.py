@@ -180,17 +180,17 @@ class Exclusive:
         self.where = where
         self.inside: _Inside | None = None
 
-    def __call__(self, me: Worker, guard: object = None) -> _Inside:
-        return _Inside(self, me, guard)
+    def __call__(self, me: Worker, guard: object = None, *, loose: bool = False) -> _Inside:
+        return _Inside(self, me, loose or is_loose(guard))
 
 
 class _Inside:
     __slots__ = ("guarded", "me", "where")
 
-    def __init__(self, where: Exclusive, me: Worker, guard: object) -> None:
+    def __init__(self, where: Exclusive, me: Worker, guarded: bool) -> None:
         self.where = where
         self.me = me
-        self.guarded = is_loose(guard)
+        self.guarded = guarded
 
     def __enter__(self) -> None:
         where = self.where

@@ -163,7 +163,7 @@ class KeysWorkload(Workload):
     async def compute(self, me: LoopWorker, body: Body, key: str) -> None:
         async def change(value: int | None) -> int:
             assert value is not None
-            with self.inside[key].writing(me):
+            with self.inside[key].writing(me, loose=True):  # the map has the entry
                 await body()
                 return value + 1
 
