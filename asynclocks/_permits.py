@@ -190,6 +190,20 @@ class PermitState(QueuedSynchronizer):
             self._free += permit._count
         return True
 
+    # For people.
+    def _available(self) -> int:
+        return 0 if self._head is not None else max(0, self._free + len(self._tokens))
+
+    def _describe(self) -> str:
+        if self._closed:
+            return "closed"
+        available = f"{self._available()} of {self._total} available"
+        head = self._head
+        if head is None:
+            return available
+        too_much = f", the first for {head.request}: more than there are" if head.request > self._total else ""
+        return f"{available}, {self._waiting} waiting{too_much}"
+
 
 class Permit(Guard):
     """The hold on some of a semaphore's permits, given back together."""

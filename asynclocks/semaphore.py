@@ -253,7 +253,7 @@ class Semaphore(PermitState):
     @property
     def available_permits(self) -> int:
         """How many could be taken now; 0 while anyone waits."""
-        return 0 if self._head is not None else max(0, self._free + len(self._tokens))
+        return self._available()
 
     @property
     def total_permits(self) -> int:
@@ -389,13 +389,3 @@ class Semaphore(PermitState):
         if permit is None:  # pragma: no cover - another thread took it just now
             return (True, True)
         return (key != here, not permit._live)
-
-    def _describe(self) -> str:
-        if self._closed:
-            return "closed"
-        available = f"{self.available_permits} of {self._total} available"
-        head = self._head
-        if head is None:
-            return available
-        too_much = f", the first for {head.request}: more than there are" if head.request > self._total else ""
-        return f"{available}, {self._waiting} waiting{too_much}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from _thread import allocate_lock
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
@@ -20,11 +20,11 @@ from weakref import ref
 
 import sniffio
 
-from asynclocks._engine.ticket import Ticket
 from asynclocks._forks import freed_in_child
 from asynclocks.backends import asyncio as _asyncio
 from asynclocks.backends.awaits import is_task as _is_task_of_asyncio
-from asynclocks.backends.seam import Backend, LoopBackend, Parker, ParkerTicket, frames_of, weakly
+from asynclocks.backends.foreign import ForeignBackend
+from asynclocks.backends.seam import Backend, LoopBackend, Parker, frames_of, weakly
 from asynclocks.backends.threads import PlainThread, ThreadParker, this_thread
 from asynclocks.exceptions import UnsupportedLoopError
 
@@ -32,44 +32,6 @@ __all__ = ["Backend", "Parker", "current_backend", "register_backend"]
 
 IN_PYODIDE = sys.platform == "emscripten"
 _ASYNCIO = "webloop" if IN_PYODIDE else "asyncio"  # what sniffio's "asyncio" is here
-
-
-class ForeignBackend(LoopBackend):
-    """Anybody's backend as the engine uses it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.name: str = backend.name
-        self.checkpoints: bool = getattr(backend, "checkpoints", True)
-        self._backend = backend
-
-    def current_task(self) -> Hashable:
-        task = self._backend.current_task()
-        _backend_of_type.setdefault(type(task), self)  # somebody's own loop may run another's tasks, asyncio's say
-        return task
-
-    def task_name(self, task: Any) -> str:
-        return self._backend.task_name(task)
-
-    def coroutine(self, task: Any) -> Any:
-        extra = getattr(self._backend, "coroutine", super().coroutine)
-        return extra(task)
-
-    def now(self) -> float:
-        extra: Callable[[], float] = getattr(self._backend, "now", super().now)
-        return extra()
-
-    async def checkpoint_if_cancelled(self) -> None:
-        await self._backend.checkpoint_if_cancelled()
-
-    async def cancel_shielded_checkpoint(self) -> None:
-        await self._backend.cancel_shielded_checkpoint()
-
-    async def detach(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await getattr(self._backend, "detach", super().detach)(function)
-
-    def parker(self) -> Any:
-        parker = self._backend.parker()
-        return parker if isinstance(parker, Ticket) else ParkerTicket(parker)
 
 
 def _built_in(module: str, name: str) -> Callable[[], Backend]:
@@ -294,7 +256,7 @@ def _resolve(name: str) -> tuple[Backend, LoopBackend]:
 
 
 def _adopt(name: str, backend: Backend) -> tuple[Backend, LoopBackend]:
-    made = (backend, backend if isinstance(backend, LoopBackend) else ForeignBackend(backend))
+    made = (backend, backend if isinstance(backend, LoopBackend) else ForeignBackend(backend, _backend_of_type))
     made = _backends.setdefault(name, made)  # two threads may meet a loop first at once
     _engines[name] = made[1]
     if made[1].task_type is not None:

@@ -136,3 +136,26 @@ class Rounds:
         if self._last.is_drained():
             return "filling"
         return "resetting" if self._last.broken else "draining"
+
+
+class TellsRounds:
+    """What a barrier tells of its rounds."""
+
+    __slots__ = ()
+
+    _rounds: Rounds
+
+    @property
+    def parties(self) -> int:
+        """How many make a round."""
+        return self._rounds.parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many have come in the present round."""
+        return self._rounds.waiting
+
+    @property
+    def broken(self) -> bool:
+        """Was it aborted, or was a time over?"""
+        return self._rounds.broken

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, hold_again, semaphore_of
-from asynclocks.drop_in._rounds import Arrival, Rounds
+from asynclocks.drop_in._rounds import Arrival, Rounds, TellsRounds
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
@@ -210,7 +210,7 @@ class BoundedSemaphore(Semaphore):
             raise ValueError("BoundedSemaphore released too many times") from error
 
 
-class Barrier(_Described):
+class Barrier(TellsRounds, _Described):
     """``asyncio.Barrier``."""
 
     __slots__ = ("_rounds",)
@@ -248,21 +248,6 @@ class Barrier(_Described):
     async def abort(self) -> None:
         """Break it: whoever waits, and whoever comes until `reset`, gets BrokenBarrierError."""
         self._rounds.abort()
-
-    @property
-    def parties(self) -> int:
-        """How many make a round."""
-        return self._rounds.parties
-
-    @property
-    def n_waiting(self) -> int:
-        """How many have come in the present round."""
-        return self._rounds.waiting
-
-    @property
-    def broken(self) -> bool:
-        """Was it aborted?"""
-        return self._rounds.broken
 
     async def __aenter__(self) -> int:
         return await self.wait()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, semaphore_of
-from asynclocks.drop_in._rounds import Arrival, Rounds
+from asynclocks.drop_in._rounds import Arrival, Rounds, TellsRounds
 from asynclocks.exceptions import TryAcquireError, TryLockError
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
@@ -278,7 +278,7 @@ class BoundedSemaphore(Semaphore):
         return f"{super().__repr__()[:-1]}/{self._semaphore.total_permits}>"
 
 
-class Barrier:
+class Barrier(TellsRounds):
     """``threading.Barrier``."""
 
     def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
@@ -335,21 +335,6 @@ class Barrier:
     def abort(self) -> None:
         """Break it: whoever waits, and whoever comes until `reset`, gets BrokenBarrierError."""
         self._rounds.abort()
-
-    @property
-    def parties(self) -> int:
-        """How many make a round."""
-        return self._rounds.parties
-
-    @property
-    def n_waiting(self) -> int:
-        """How many have come in the present round."""
-        return self._rounds.waiting
-
-    @property
-    def broken(self) -> bool:
-        """Was it aborted, or was a time over?"""
-        return self._rounds.broken
 
     def __repr__(self) -> str:
         state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
