@@ -44,6 +44,10 @@ def test_an_acquisition_that_is_not_served_in_c_after_all_is_served_in_python() 
         with await _compiled._lock_plainly(mutex) as guard:
             guard.value = 1
         assert not mutex.locked()
+        semaphore = Semaphore(1)
+        with await _compiled._acquire_plainly(semaphore):
+            assert semaphore.available_permits == 0
+        assert semaphore.available_permits == 1
 
     asyncio.run(main())
 

@@ -19,15 +19,19 @@ import pytest
 from asynclocks import (
     ConcurrentMap,
     Condvar,
+    GuardReleasedError,
     Mutex,
     Notify,
     RwLock,
     Semaphore,
+    TryLockError,
     backends,
     detached,
 )
 from asynclocks._detached import _Run
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.synchronizer import QueuedSynchronizer
+from asynclocks._permits import LoosePermit
 from asynclocks.backends.asyncio import AsyncioParker, _Wake
 from asynclocks.backends.threads import ThreadParker
 from asynclocks.concurrent_map.entries import Entry
@@ -798,3 +802,73 @@ def test_who_is_struck_as_it_leaves_a_barrier_has_left_it(blocking: bool, monkey
     with pytest.raises(Struck):
         barrier.wait() if blocking else asyncio.run(wait())
     assert (barrier.wait(1) if blocking else asyncio.run(wait())) == 0
+
+
+# What is made, taken and given back without the internal lock.
+def test_who_finds_somebody_in_line_gives_way_by_each_spelling(waiting: Any) -> None:
+    """It took the token first, and puts it back."""
+    for take in (Mutex.acquire_nowait, Mutex.try_lock):
+        mutex = Mutex()
+        mutex.acquire_nowait()
+        waiting(mutex, Mutex.blocking_acquire, 1)
+        given_back_without_the_lock(mutex)
+        with pytest.raises(TryLockError):
+            take(mutex)
+        wait_until(in_line(mutex, 0))
+
+
+class GoneByNow(list[Any]):
+    """There was a token when somebody looked."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_who_finds_the_token_gone_is_told_so() -> None:
+    """Somebody in another thread was quicker."""
+    mutex = Mutex()
+    mutex._free = GoneByNow()
+    with pytest.raises(TryLockError):
+        mutex.acquire_nowait()
+
+
+def test_a_guard_s_release_that_is_struck_has_released() -> None:
+    """The token was back by then."""
+    mutex, semaphore = Mutex(), Semaphore(1)
+    guard, permit = mutex.try_lock(), semaphore.try_acquire()
+    mutex._free, semaphore._tokens = StruckAtAppend(), StruckAtAppend()
+    for one in (guard, permit):
+        with pytest.raises(Struck):
+            one.release()  # type: ignore[attr-defined]
+        assert one.released  # type: ignore[attr-defined]
+    assert not mutex.locked()
+    assert semaphore.available_permits == 1
+
+
+def test_what_was_struck_as_it_was_made_is_dropped_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    """Nobody got it."""
+    for kind in (Acquisition, LoosePermit):
+        made = kind.__new__(kind)
+        del made
+        collect()
+    assert not recwarn.list
+
+
+@pytest.mark.loops("trio")
+async def test_a_lock_block_is_told_when_it_does_not_run_on_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before the first task of trio came."""
+    monkeypatch.setattr(backends, "glance", backends._asyncio.current_task)
+    mutex = Mutex()
+    async with mutex.lock():
+        assert mutex.locked()
+    assert not mutex.locked()
+
+
+@on_asyncio
+async def test_a_guard_that_let_go_cannot_be_left_held() -> None:
+    """Its block has ended."""
+    mutex = Mutex()
+    async with mutex as guard:
+        pass
+    with pytest.raises(GuardReleasedError):
+        guard.leave_held()
