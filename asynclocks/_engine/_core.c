@@ -237,15 +237,17 @@ static void guard_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     to_pool(&guards, object);
 }
-static void with_finalizer_to_pool(Pool *pool, PyObject *object) {
+static void with_finalizer_to_pool(Pool *pool, PyObject *object, destructor dealloc) {
     if (Py_TYPE(object) == pool->type && !pool->is_done(object) && PyObject_CallFinalizerFromDealloc(object) < 0) return;
     PyObject_GC_UnTrack(object);
+    Py_TRASHCAN_BEGIN(object, dealloc) /* what a guard became by `map`, again and again, is a chain too */
     if (pool->weaklist != 0 && SLOT(object, pool->weaklist) != NULL) PyObject_ClearWeakRefs(object);
     to_pool(pool, object);
+    Py_TRASHCAN_END
 }
-static void acquisition_dealloc(PyObject *object) { with_finalizer_to_pool(&acquisitions, object); }
-static void loose_guard_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_guards, object); }
-static void loose_permit_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_permits, object); }
+static void acquisition_dealloc(PyObject *object) { with_finalizer_to_pool(&acquisitions, object, acquisition_dealloc); }
+static void loose_guard_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_guards, object, loose_guard_dealloc); }
+static void loose_permit_dealloc(PyObject *object) { with_finalizer_to_pool(&loose_permits, object, loose_permit_dealloc); }
 static void permit_dealloc(PyObject *object) {
     PyObject_GC_UnTrack(object);
     to_pool(&permits, object);

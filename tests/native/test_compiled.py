@@ -751,6 +751,18 @@ async def test_a_cancelled_entry_that_is_interrupted_as_it_leaves_the_line_holds
     assert not mutex.locked()
 
 
+def test_a_long_chain_of_guards_can_be_dropped_at_once() -> None:
+    """Each keeps what it became by `map`, and letting go of them must not exhaust the stack."""
+    mutex = Mutex(0)
+    with mutex.try_lock() as guard:
+        mapped = guard.map(abs)
+        for _ in range(200_000):
+            mapped = mapped.map(abs)
+    assert mapped.released
+    del guard, mapped
+    assert not mutex.locked()
+
+
 def test_a_long_chain_of_tickets_can_be_dropped_at_once() -> None:
     """Its end is not reached by recursion."""
     first = ticket = Ticket()
