@@ -213,6 +213,7 @@ def test_all_that_can_enter_do_though_it_is_struck_in_the_midst_of_them(modes: s
 
 
 @moments
+@pytest.mark.pure("a method that is replaced is not called from C")
 def test_who_was_let_in_is_woken_though_it_is_struck(after: bool) -> None:
     """To wake somebody twice does no harm."""
     lock = OpenRwLock(0)
