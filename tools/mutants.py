@@ -56,6 +56,7 @@ PRELOADED = ("trio", "trio.testing", "anyio._backends._asyncio", "anyio._backend
 MEMORY = 4 << 30  # bytes that a mutant may take
 PATIENCE = 3.0  # seconds that a test may take with a mutant, beyond ten times what it takes without; asleep, a third
 ALIVE = ("lives", "never runs")
+DEAD = ("dead", "hangs", "crashes", "same")  # the last compiles to what was there
 PASSED, FAILED = 0, 1  # exit statuses of a mutant's process; behind these, what `Put` says
 EXITS = {PASSED: "lives", FAILED: "dead", 2: Put.SAME.value, 3: Put.UNFIT.value}
 Row: TypeAlias = dict[str, Any]  # one result
@@ -405,4 +406,4 @@ def report(mutants: list[Mutant], rows: dict[str, Row], page: Iterator[str]) -> 
 def _kind(row: Row | None) -> str:
     if row is None:
         return "unknown"
-    return row["outcome"] if row["outcome"] in ALIVE else "dead"
+    return "dead" if row["outcome"] in DEAD else str(row["outcome"])

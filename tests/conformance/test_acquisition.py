@@ -145,6 +145,7 @@ async def test_one_that_is_closed_where_it_waits_leaves_the_line(ask: Ask) -> No
     lock: Any = acquisition._of
     holder = (lock.try_lock() if isinstance(lock, Mutex) else lock.try_acquire(2)).disown()
     acquisition.send(None)
+    assert inspect.getcoroutinestate(acquisition) == inspect.CORO_SUSPENDED  # type: ignore[arg-type]
     assert lock.statistics().waiting == 1
     acquisition.close()
     assert lock.statistics().waiting == 0
