@@ -248,6 +248,8 @@ def slept_in(one: Any) -> Any:
         return None if one.cr_running else one.cr_await
     if type(one) is GeneratorType:
         return None if one.gi_running else one.gi_yieldfrom
+    if type(one) is not AsyncGeneratorType:  # a loop's own kind, or None: its loop does not tell
+        return getattr(one, "cr_await", None)
     frame = one.ag_frame  # `ag_running` is True of one that sleeps, too
     return None if frame is None or frame.f_back is not None else one.ag_await
 
