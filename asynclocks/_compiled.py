@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A subclass of Mutex that has one of these of its own is served in Python.
 HOOKS = (
     *("_acquire", "_acquire_now", "_admit", "_append", "_catch_up", "_followed", "_give"),
-    *("_give_back", "_guard", "_hand_on", "_hand_over", "_holder_sleeps", "_join", "_leave"),
+    *("_give_back", "_guard", "_hand_on", "_hand_over", "_holder_sleeps", "_join", "_leave", "_leave_closed"),
     *("_lock_loose", "_note", "_owners", "_pass_on", "_refuse_now", "_release"),
     *("_retract", "_serve", "_stand_in_line", "_take_elsewhere", "_take_now", "_transact"),
     *("_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),

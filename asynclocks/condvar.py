@@ -106,7 +106,9 @@ class Condvar(RequeuingLine):
                     error, end = interruption, None
         except GeneratorExit:
             ticket.leave()
-            self._give_from_finalizer(self._destroy, (ticket, guard))
+            # Its guard stays released: that first, for the exit of the guard's block comes right away.
+            mutex._give_from_finalizer(mutex._forgo, (guard, ticket.owner))
+            self._give_from_finalizer(self._leave, ticket)
             raise
         try:
             mutex._resume(guard, ticket)

@@ -1227,7 +1227,8 @@ static Enter *new_enter(PyObject *lock, PyObject *slow, PyObject *of, int way) {
 
 /* FreeMutex.__aexit__. 0: done; 1: it is to be done in Python; -1: an error. */
 static int leave_mutex(PyObject *m, PyObject *exc_type) {
-    if (!is_usual(m) || SLOT(m, mutex.early) != Py_None || SLOT(m, mutex.held) == Py_None || is_busy(m)) return 1;
+    if (exc_type == PyExc_GeneratorExit || !is_usual(m) || SLOT(m, mutex.early) != Py_None || SLOT(m, mutex.held) == Py_None
+        || PyList_GET_SIZE(SLOT(m, line.deferred)) > 0 || is_busy(m)) return 1;
     return end_hold(m);
 }
 

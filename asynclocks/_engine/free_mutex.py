@@ -64,9 +64,10 @@ class FreeMutex(QueuedSynchronizer):
 
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
-        # An exit has no identity. But while no guard was let go early, each one ends the present hold.
+        # An exit has no identity. But while no guard was let go early, each one ends the present hold; except that of a
+        # coroutine that is being closed, whose guard may be let go in a moment (`_deferred`).
         held = self._held
-        if self._early is None and held is not None:
+        if self._early is None and held is not None and exc_type is not GeneratorExit and not self._deferred:
             try:
                 if self._head is not None:
                     if not self._hand_over(held):
@@ -79,6 +80,8 @@ class FreeMutex(QueuedSynchronizer):
             except BaseException:
                 self._end_struck(held)
                 raise
+        elif exc_type is GeneratorExit:
+            self._leave_closed()
         else:
             self._leave()
 
@@ -144,4 +147,8 @@ class FreeMutex(QueuedSynchronizer):
 
     def _leave(self) -> None:
         """An exit that must find out first what it is to release."""
+        raise NotImplementedError
+
+    def _leave_closed(self) -> None:
+        """The same of a coroutine that is being closed."""
         raise NotImplementedError

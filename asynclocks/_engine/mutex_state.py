@@ -253,6 +253,10 @@ class MutexState(FreeMutex, Generic[T]):
     def _leave(self) -> None:
         self._give(self._end_block, (running_task(), being_closed()))
 
+    def _leave_closed(self) -> None:
+        """After what its block put off, in order: else the block could be told from the holder's no more."""
+        self._give_from_finalizer(self._end_block, (running_task(), being_closed()))
+
     def _end_block(self, exit_: tuple[Any, bool]) -> None:
         """End the block that this exit belongs to: the one that holds, or one that let go early."""
         task, closing = exit_

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from asynclocks._engine.guards import Guard
 from asynclocks._engine.mutex_state import MutexState
 from asynclocks._engine.synchronizer import (
     GRANTED,
@@ -91,14 +90,8 @@ class RequeuingLine(QueuedSynchronizer):
             self._notify_one(None)
             ticket.request = None
 
-    def _destroy(self, what: tuple[Ticket, Guard]) -> None:
-        """The waiter is gone: its guard stays released, and its place or its lock goes on."""
-        ticket, guard = what
-        self._leave(ticket)
-        mutex: Any = self._mutex
-        mutex._give_from_finalizer(mutex._forgo, (guard, ticket.owner))
-
     def _leave(self, ticket: Ticket) -> None:
+        """The waiter is gone: its place, or its lock, goes on."""
         if ticket.synchronizer is self:
             self._withdraw(ticket)
         else:

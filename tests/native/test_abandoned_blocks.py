@@ -9,17 +9,27 @@ import asyncio
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, Condvar, Mutex, OnceCell, RwLock, Semaphore, UpgradableReadGuard
+from asynclocks import (
+    ConcurrentMap,
+    Condvar,
+    Mutex,
+    OnceCell,
+    RwLock,
+    Semaphore,
+    TryLockError,
+    UpgradableReadGuard,
+)
 from asynclocks.backends.asyncio import AsyncioBackend
 from tests.native.abandoned import leave_pending, passes, pending, with_loop
 from tests.native.striking import Striking
-from tests.native.threaded import WAIT
+from tests.native.threaded import WAIT, wait_until
 from tests.support import collect, no_collector
 
 Block = Callable[[Any], Any]
@@ -449,3 +459,44 @@ def test_a_task_is_being_closed_only_while_it_is(abandoning: None) -> None:
 
     asyncio.run(main())
     assert seen == [False, False, False]
+
+
+@pytest.mark.parametrize("block", [BLOCKS["plain"], BLOCKS["wrapper"]], ids=["plain", "wrapper"])
+@pytest.mark.parametrize("others_wait", [False, True])
+def test_a_destroyed_waiter_of_a_condvar_that_is_busy_ends_nobody_else_s_hold(
+    block: Block, others_wait: bool, threads: ThreadPoolExecutor
+) -> None:
+    """Another thread is inside the condvar meanwhile, so that the waiter cannot leave it at once."""
+    mutex: Mutex[None] = Mutex()
+    condvar = Condvar()
+
+    async def wait() -> None:
+        async with block(mutex) as guard:
+            await condvar.wait(guard)
+
+    inside, leave = threading.Event(), threading.Event()
+
+    def be_inside() -> None:
+        with condvar._lock:
+            inside.set()
+            leave.wait(WAIT)
+        condvar._catch_up()
+
+    with no_collector():
+        loop = leave_pending(wait)
+        holder = mutex.try_lock()
+        other = threads.submit(mutex.blocking_lock) if others_wait else None
+        wait_until(lambda: mutex.statistics().waiting == others_wait)
+        busy = threads.submit(be_inside)
+        inside.wait(WAIT)
+        del loop
+        collect()
+        leave.set()
+        busy.result()
+    with pytest.raises(TryLockError):
+        mutex.try_lock()
+    holder.release()
+    if other is not None:
+        other.result().release()
+    mutex.try_lock().release()
+    assert condvar.statistics().waiting == 0
