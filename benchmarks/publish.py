@@ -25,7 +25,7 @@ BEGIN, END = "<!-- benchmarks: python -m benchmarks.publish -->", "<!-- end of b
 SCALES = {"seconds": ((1e-4, 1e9, "ns"), (1e-2, 1e6, "µs"), (10.0, 1e3, "ms")), "bytes": ((1e9, 1.0, "B"),)}
 # The README's rows: what is done in words, and which subject stands beside which peers.
 IN_README = (
-    ("Mutex: uncontended", "`async with mutex`, which nobody else wants", "asynclocks.Mutex"),
+    ("Mutex: uncontended", "`async with mutex`, uncontended", "asynclocks.Mutex"),
     ("Mutex: ping-pong of 100 tasks", "100 tasks take turns", "asynclocks.Mutex"),
     ("Mutex: cancelling queued waiters, the last first", "cancel one of 16,000 waiters", "asynclocks.Mutex, 16,000"),
     ("RwLock: 90 readers and 10 writers", "90 readers and 10 writers", "asynclocks.RwLock"),

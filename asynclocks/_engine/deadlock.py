@@ -249,7 +249,7 @@ def _way_out(cycle: list[Link]) -> str:
     """What to do about it: what there is for these very locks."""
     locks = {ticket.synchronizer.kind: ticket for _, ticket, _ in cycle if ticket is not None}
     ways = ["take locks in one order everywhere"] if len(cycle) > 1 and not _awaits(cycle) else []
-    ways += ["await nobody who needs what you hold"] if _awaits(cycle) else ["release before waiting"]
+    ways += ["do not await a task that waits for what you hold"] if _awaits(cycle) else ["release before waiting"]
     ways += dict.fromkeys(ticket.synchronizer._way_out(ticket) for ticket in locks.values())
     text = ", or ".join(ways)
     return text[0].upper() + text[1:]
