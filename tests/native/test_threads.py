@@ -1408,3 +1408,22 @@ def test_no_more_than_the_new_total_are_inside_once_a_semaphore_has_shrunk(threa
         over.set()
         results(visitors)
     assert semaphore.statistics() == SemaphoreStatistics(total=2, available=2, waiting=0, closed=False)
+
+
+@pytest.mark.parametrize("take", [Mutex().try_lock, Semaphore(1).try_acquire], ids=["mutex", "semaphore"])
+def test_of_two_threads_that_release_one_guard_at_once_one_does(
+    take: Callable[[], Any], threads: ThreadPoolExecutor, switching: None
+) -> None:
+    """With a GIL that is done without the internal lock."""
+    for _ in range(300):
+        guard = take()
+        at_once = threading.Barrier(2)
+
+        def release(guard: Any = guard, at_once: threading.Barrier = at_once) -> None:
+            at_once.wait(WAIT)
+            guard.release()
+
+        releases = [threads.submit(release) for _ in range(2)]
+        assert sorted(type(one.exception()).__name__ for one in releases) == ["GuardReleasedError", "NoneType"]
+        with take(), pytest.raises(WouldBlock):
+            take()
