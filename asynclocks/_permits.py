@@ -316,6 +316,7 @@ class LoosePermit(Permit):
     def _block_parts(self) -> list[Permit] | None:
         return super()._block_parts() if self._parts is not None else None
 
+    @uninterrupted
     def _let_go(self) -> bool:
         semaphore = self._semaphore
         if not (HAS_GIL and self._live and self._count == 1 and semaphore._head is None):

@@ -117,6 +117,7 @@ class LooseMutexGuard(LooseGuard, MutexGuard[T]):
     def _disown(self) -> None:
         MutexGuard._disown(self)
 
+    @uninterrupted
     def _let_go(self) -> bool:
         hold = self._hold
         mutex = self._mutex
