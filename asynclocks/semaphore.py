@@ -13,7 +13,7 @@ from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.synchronizer import Ticket, weakly
 from asynclocks._permit_block import permit_block
 from asynclocks._permits import TOKEN, NestedPermit, Permit, PermitState, checked
-from asynclocks.backends import check_blocking, is_gone, running, running_task
+from asynclocks.backends import IN_PYODIDE, check_blocking, is_gone, running, running_task
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryAcquireError
 
@@ -171,7 +171,7 @@ class Semaphore(PermitState):
             ValueError: `permits` is negative.
         """
         permits = checked(permits, "blocking_acquire()")
-        if permits == 1 and self._tokens:
+        if permits == 1 and self._tokens and not IN_PYODIDE:  # as in `Mutex.blocking_lock`
             check_blocking("blocking_acquire(1)", self)
             permit = self._take_free()
             if permit is not None:
