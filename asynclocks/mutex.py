@@ -13,16 +13,7 @@ from asynclocks._engine.guards import Guard, LooseGuard, MappedGuard, give_back,
 from asynclocks._engine.lock_block import LockBlock, OwnedLockBlock, lock_block
 from asynclocks._engine.mutex_state import RESUMED, SPELLED, MutexState
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket, weakly
-from asynclocks.backends import (
-    IN_PYODIDE,
-    check_blocking,
-    native,
-    owner_here,
-    running_task,
-    task_name,
-    thread_here,
-    whose_turn,
-)
+from asynclocks.backends import check_blocking, native, owner_here, running_task, task_name, thread_here, whose_turn
 from asynclocks.backends.seam import HAS_GIL, uninterrupted
 
 if TYPE_CHECKING:
@@ -240,7 +231,7 @@ class Mutex(MutexState[T]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
-        if self._free and not IN_PYODIDE:  # there a request keeps account of what its plain calls hold
+        if self._free and not backends.IN_PYODIDE:  # there a request keeps account of what its plain calls hold
             check_blocking("blocking_lock()", self)
             guard: MutexGuard[T] | None = self._take_free(thread_here())
             if guard is not None:
