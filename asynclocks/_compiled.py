@@ -33,7 +33,7 @@ HOOKS = (
 )
 # And one of Semaphore.
 PERMIT_HOOKS = (
-    *("_acquire", "_acquire_now", "_admit", "_append", "_ask_for_nothing", "_catch_up"),
+    *("_acquire", "_acquire_loose", "_acquire_now", "_admit", "_append", "_ask_for_nothing", "_catch_up"),
     *("_check_open", "_enter", "_enter_elsewhere", "_followed", "_give", "_hand_on", "_hand_over", "_join"),
     *("_join_or_leave", "_leave", "_pass_on", "_permit_of", "_put_back", "_retract", "_serve", "_stand_in_line"),
     *("_take_back", "_take_now", "_transact", "_unlink", "_wake", "_withdraw", "__getattribute__", "__setattr__"),
@@ -47,9 +47,7 @@ def _lock_plainly(mutex: Mutex[Any]) -> Coroutine[Any, Any, Any]:
 
 def _acquire_plainly(semaphore: Semaphore) -> Coroutine[Any, Any, Permit]:
     """The same of ``acquire()``."""
-    from asynclocks._permit_block import wait_for_permits
-
-    return wait_for_permits(semaphore, 1, None)
+    return semaphore._acquire_loose(1, None)
 
 
 def _install() -> bool:

@@ -40,7 +40,7 @@ class PermitBlock(Block[Permit]):
         return None if task is None else semaphore._take_free()
 
     def _later(self) -> Coroutine[Any, Any, Permit]:
-        return wait_for_permits(self._of, self._permits, deadline_of(self._timeout))
+        return _wait(self._of, self._permits, deadline_of(self._timeout))
 
     @uninterrupted
     async def __aenter__(self) -> Permit:
@@ -64,8 +64,7 @@ class PermitBlock(Block[Permit]):
 
 
 @uninterrupted
-async def wait_for_permits(semaphore: PermitState, permits: int, deadline: Deadline | None) -> Permit:
-    """What is not free now, or not to be taken without a look."""
+async def _wait(semaphore: PermitState, permits: int, deadline: Deadline | None) -> Permit:
     ticket = await semaphore._acquire(permits, tracked=False, deadline=deadline)
     try:
         return semaphore._permit_of(ticket)
