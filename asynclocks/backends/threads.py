@@ -14,28 +14,28 @@ from asynclocks._forks import tell_in_child_at_last
 class PlainThread:
     """One thread, as the owner of what it took. It ends with the thread: what a finished one holds has no owner."""
 
-    __slots__ = ("__weakref__", "ident")
+    __slots__ = ("__weakref__", "ident", "reference")
 
     def __init__(self) -> None:
         self.ident: int = threading.get_ident()
+        self.reference = ref(self)
 
     @property
     def name(self) -> str:
         return next((thread.name for thread in threading.enumerate() if thread.ident == self.ident), str(self.ident))
 
 
-class _Here(threading.local):
-    def __init__(self) -> None:
-        self.thread = PlainThread()
-        self.reference = ref(self.thread)
-
-
-_here = _Here()
+_here = threading.local()
 
 
 def this_thread() -> Any:
     """A weak reference to the running thread."""
-    return _here.reference
+    try:
+        return _here.reference
+    except AttributeError:
+        # Whatever the collector runs meanwhile in this thread may call this as well: the first one stays.
+        mine = _here.__dict__
+        return mine.setdefault("reference", mine.setdefault("thread", PlainThread()).reference)
 
 
 class Asleep(dict["ThreadParker", None]):
@@ -72,7 +72,7 @@ class ThreadParker(Ticket):
         return self._sleeper()
 
     def is_here(self) -> bool:
-        return self._sleeper() is _here.thread
+        return self._sleeper is this_thread()
 
     def unpark(self) -> bool:
         try:  # noqa: SIM105  # quicker

@@ -11,7 +11,9 @@ import pytest
 
 import asynclocks
 from asynclocks import Mutex, RwLock, Semaphore, WouldBlock
+from asynclocks.backends import threads
 from tests.native.striking import Striking
+from tests.native.threaded import elsewhere
 
 Waiting = Coroutine[Any, Any, Any]
 
@@ -115,3 +117,24 @@ def test_a_holder_collected_between_any_two_instructions_lets_the_line_go_on(
         except AssertionError as error:
             raise AssertionError(f"collected before instruction {step}") from error
     assert step > 20 or (asynclocks.compiled and kind is not RWLOCK)  # in C there is nothing between: test_compiled.py
+
+
+def test_a_thread_that_is_named_while_it_names_itself_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the collector destroys in a thread's first use of the library may use the library as well."""
+    named: list[Any] = []
+
+    class Interrupted(threads.PlainThread):
+        def __init__(self) -> None:
+            super().__init__()
+            if not named:
+                named.append(None)
+                named[0] = threads.this_thread()
+
+    def name() -> None:
+        for _ in range(2):
+            named.append(threads.this_thread())
+
+    monkeypatch.setattr(threads, "PlainThread", Interrupted)
+    elsewhere(name)
+    assert len(named) == 3
+    assert len(set(map(id, named))) == 1
