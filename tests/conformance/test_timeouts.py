@@ -256,8 +256,8 @@ async def test_the_time_counts_from_the_await() -> None:
     mutex: Mutex[None] = Mutex()
     guard = mutex.try_lock()
     async with anyio.create_task_group() as tasks:
-        acquisition = mutex.lock(timeout=SOON * 4)
-        await anyio.sleep(SOON * 6)
+        acquisition = mutex.lock(timeout=SOON * 100)
+        await anyio.sleep(SOON * 102)
         waiting = spawn(tasks, lambda: acquisition)
         await settle()
         guard.release()
