@@ -470,7 +470,7 @@ async def test_wait_while_returns_where_its_condition_came_true_with_the_end_of_
 
     async def wait() -> None:
         async with mutex as guard:
-            await condvar.wait_while(guard, lambda value: value == 0, timeout=0.2)  # within which it changes
+            await condvar.wait_while(guard, lambda value: value == 0, timeout=SOON * 100)  # within which it changes
 
     async with anyio.create_task_group() as tasks:
         waiting = spawn(tasks, wait)

@@ -131,8 +131,7 @@ def test_a_thread_that_is_named_while_it_names_itself_has_one_name(monkeypatch: 
                 named[0] = threads.this_thread()
 
     def name() -> None:
-        for _ in range(2):
-            named.append(threads.this_thread())
+        named.extend([threads.this_thread(), threads.this_thread()])
 
     monkeypatch.setattr(threads, "PlainThread", Interrupted)
     elsewhere(name)

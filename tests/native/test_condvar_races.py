@@ -56,7 +56,7 @@ def test_threads_are_woken_in_the_order_in_which_they_waited(threads: ThreadPool
 def test_a_time_over_while_the_mutex_is_held_waits_for_it(threads: ThreadPoolExecutor) -> None:
     """It takes its place in the mutex's line when its time is over."""
     waiters = Threads(threads)
-    running = waiters.add("a", 0.5)  # enough to be seen waiting
+    running = waiters.add("a", 1.5)  # enough to be seen waiting
     with waiters.mutex.blocking_lock():
         wait_until(lambda: waiters.mutex.statistics().waiting == 1)
         assert waiters.log == []
@@ -152,12 +152,12 @@ def test_a_waiter_whose_loop_is_closed_is_skipped(threads: ThreadPoolExecutor) -
 def test_a_notified_thread_keeps_its_notification_when_its_time_is_over(threads: ThreadPoolExecutor) -> None:
     """It was notified in time; the mutex takes longer, and nobody else is woken instead."""
     waiters = Threads(threads)
-    first = waiters.add("a", 0.1)
+    first = waiters.add("a", 1.0)
     second = waiters.add("b")
     over = threading.Event()
     with waiters.mutex.blocking_lock():
         waiters.condvar.notify_one()
-        over.wait(0.3)  # longer than its time
+        over.wait(1.2)  # longer than its time
     first.result()
     assert waiters.log == ["a"]
     assert waiters.condvar.statistics().waiting == 1

@@ -190,14 +190,14 @@ def test_a_timeout_leaves_nothing_behind(what: str, take: Callable[..., Any], ti
     lock.try_write().release()
 
 
-# thread 1: reads     thread 2: blocking_write(0.5)     thread 3: blocking_read()
+# thread 1: reads     thread 2: blocking_write(1.5)     thread 3: blocking_read()
 #                     its time is over, it leaves
 #                                                       reads
 def test_a_writer_whose_time_is_over_lets_the_readers_behind_it_in(threads: ThreadPoolExecutor) -> None:
     """At once, while the first reader still reads."""
     lock = RwLock()
     with lock.blocking_read():
-        writer = threads.submit(lock.blocking_write, 0.5)
+        writer = threads.submit(lock.blocking_write, 1.5)
         wait_until(lambda: waiting(lock) == 1)
         reader = threads.submit(lock.blocking_read)
         wait_until(lambda: waiting(lock) == 2)

@@ -132,7 +132,7 @@ def test_a_timeout_lets_the_next_one_in(threads: ThreadPoolExecutor) -> None:
     """A large request that gives up no longer holds back those behind it."""
     semaphore = Semaphore(3)
     with semaphore.try_acquire(2):
-        large = threads.submit(semaphore.blocking_acquire, 3, 0.3)
+        large = threads.submit(semaphore.blocking_acquire, 3, 1.5)
         wait_until(queued(semaphore, 1))
         small = threads.submit(semaphore.blocking_acquire, 1)
         wait_until(queued(semaphore, 2))
@@ -327,9 +327,9 @@ class SlowSemaphore(Semaphore):
 def test_who_was_granted_as_its_time_ran_out_waits_for_its_wake_up(threads: ThreadPoolExecutor) -> None:
     """The releasing thread is still walking along the line of the granted; nobody in it may be cut off."""
     semaphore = SlowSemaphore(0)
-    waits = [threads.submit(semaphore.blocking_acquire, 1, 0.2), threads.submit(semaphore.blocking_acquire)]
+    waits = [threads.submit(semaphore.blocking_acquire, 1, 1.0), threads.submit(semaphore.blocking_acquire)]
     wait_until(queued(semaphore, 2))
-    semaphore.before_waking = lambda: time.sleep(0.4)
+    semaphore.before_waking = lambda: time.sleep(1.2)
     semaphore.add_permits(2)
     permits = [wait.result(30) for wait in waits]
     assert [permit.count for permit in permits] == [1, 1]
