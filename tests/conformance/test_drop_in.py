@@ -336,6 +336,32 @@ async def test_writers_and_readers_of_an_rwlock_are_served_in_order() -> None:
     assert log == ["reader", "writer"]
 
 
+@both_cancels
+async def test_readers_of_an_rwlock_go_on_when_the_writer_before_them_gives_up(cancel: Any) -> None:
+    """The original lets them in only when no reader is left."""
+    lock = aiorwlock.RWLock()
+    async with anyio.create_task_group() as tasks, lock.reader_lock:
+        writer, reader = await in_turn(tasks, lock.writer_lock.acquire, lock.reader_lock.acquire)
+        assert not reader.done
+        cancel(writer)
+        await settle()
+        assert writer.cancelled
+        assert reader.done
+
+
+async def test_readers_of_an_rwlock_go_on_when_its_writer_only_reads_on() -> None:
+    """The original lets them in only when that one has left."""
+    lock = aiorwlock.RWLock()
+    await lock.writer_lock.acquire()
+    await lock.reader_lock.acquire()
+    async with anyio.create_task_group() as tasks:
+        (reader,) = await in_turn(tasks, lock.reader_lock.acquire)
+        assert not reader.done
+        lock.writer_lock.release()
+        await settle()
+        assert reader.done
+
+
 async def test_a_cycle_of_rwlocks_gets_deadlock_error() -> None:
     """The original hangs."""
     one, two = aiorwlock.RWLock(), aiorwlock.RWLock()

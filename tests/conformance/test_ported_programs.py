@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from asynclocks import ClosedError
-from tests.support import settle, spawn
+from tests.support import module_of, settle, spawn
 
 PAGE = Path(__file__).parents[2] / "docs" / "porting.md"
 
@@ -24,10 +22,7 @@ def program(heading: str) -> Any:
     match = re.compile(rf"^### {re.escape(heading)}$.*?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL).search(text)
     assert match, f"docs/porting.md has no program below {heading!r}"
     above = text.count("\n", 0, match.start(1))  # so that a traceback shows the page's line
-    # With a loader: asyncio's debug mode looks up the lines that run, and 3.15 warns of a module without one.
-    module = module_from_spec(ModuleSpec(heading, SourceFileLoader(heading, str(PAGE))))
-    exec(compile("\n" * above + match[1], PAGE, "exec", dont_inherit=True), module.__dict__)
-    return module
+    return module_of(heading, "\n" * above + match[1], PAGE)
 
 
 shared_state = program("Shared state")
