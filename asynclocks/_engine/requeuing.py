@@ -59,9 +59,7 @@ class RequeuingLine(QueuedSynchronizer):
 
     def _move_oldest(self, n: int, request: RequeuingLine | None) -> list[Ticket]:
         notified: list[Ticket] = []
-        mutex = self._mutex
-        if mutex is None:
-            return notified
+        mutex: Any = self._mutex  # known since somebody waits
         try:
             self._take_oldest(n, request, notified)
             mutex._give(self._append_to_mutex, notified)

@@ -157,7 +157,7 @@ class Condition(UnownedCondition):
         return self._lock.acquire(blocking, timeout)
 
     def __enter__(self) -> bool:
-        return self._lock.acquire()
+        return self._lock.__enter__()
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self._lock.release()

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asynclocks import Acquisition, ConcurrentMap, Mutex, Semaphore, UnsupportedLoopError
+from asynclocks import Acquisition, ConcurrentMap, Mutex, RwLock, Semaphore, UnsupportedLoopError
 from tests.conformance.line import Cancel, both_cancels
 from tests.support import collect, in_pyodide, on_trio, settle, spawn
 
@@ -246,6 +246,15 @@ async def test_one_of_a_maps_ref_is_used_once_and_tells_of_whom_it_was_asked() -
         await asked
     with pytest.warns(RuntimeWarning, match=r"<ref\(\) of .* was never awaited"):
         cache.ref("k")
+
+
+async def test_an_upgrade_is_used_once() -> None:
+    """As every acquisition."""
+    with RwLock(name="x").try_upgradable_read() as reader:
+        upgrade = reader.upgrade()
+        (await upgrade).release()
+        with pytest.raises(RuntimeError, match=r"<upgrade\(\) of RwLock 'x'> was awaited or entered already"):
+            await upgrade
 
 
 @needs_no_loop

@@ -97,6 +97,7 @@ async def test_nobody_waiting_is_said_so_and_nothing_is_stored() -> None:
         waiters = Waiters(tasks)
         assert waiters.condvar.notify_one() is False
         assert waiters.condvar.notify_all() == 0
+        assert waiters.condvar.notify(2) == 0
         await waiters.add("a")
         assert waiters.log == []
         waiters.condvar.notify_one()

@@ -59,6 +59,18 @@ async def test_a_lock_of_any_library_lets_one_in_at_a_time_in_order(library: Any
 
 
 @libraries
+async def test_a_block_of_any_library_refuses_to_end_twice(library: Any) -> None:
+    """Who released inside the block is told at its end, as by the original."""
+    lock = library.Lock()
+    with pytest.raises(RuntimeError):
+        async with lock:
+            lock.release()
+    assert not lock.locked()
+    async with lock:
+        assert lock.locked()
+
+
+@libraries
 async def test_an_event_of_any_library_lets_all_go(library: Any) -> None:
     """Also on a loop that is not the original's."""
     event = library.Event()

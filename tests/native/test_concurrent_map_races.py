@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, KeyLockedError
+from asynclocks import ConcurrentMap, KeyLockedError, UnsupportedLoopError
 from asynclocks.concurrent_map import steps
 from asynclocks.concurrent_map.flights import Flight
 from asynclocks.concurrent_map.keys import GONE, KeyLock
@@ -67,6 +67,22 @@ def test_a_blocking_entry_that_joins_the_wrong_line_is_sent_on(m: Stale) -> None
         entry.value = 2
     timer.join()
     assert m["a"] == 2
+    assert_idle(m)
+
+
+def test_who_waits_in_a_line_that_is_not_the_keys_is_sent_on(m: Stale) -> None:
+    """The key was held when it was asked for; the line that it found then is not the key's any more."""
+
+    async def main() -> None:
+        with m.try_entry("a"):
+            m.stale_lines += [KeyLock(m, "a"), m._line_of("a")]
+            waiting = asyncio.ensure_future(_taken(m.ref("a")))
+            await asyncio.sleep(0)
+            assert not m.stale_lines
+            assert not waiting.done()
+        (await waiting).release()
+
+    asyncio.run(main())
     assert_idle(m)
 
 
@@ -283,6 +299,8 @@ def test_a_callback_that_drives_a_coroutine_by_hand_finds_what_is_there() -> Non
         found.append(await m.get_or_insert_with("b", lambda: 2))
         async with m.entry("b") as entry:
             found.append(entry.value)
+        async with m.ref("b") as ref:
+            found.append(ref.value)
 
     async def main() -> None:
         done = asyncio.Event()
@@ -296,7 +314,21 @@ def test_a_callback_that_drives_a_coroutine_by_hand_finds_what_is_there() -> Non
         await asyncio.wait_for(done.wait(), WAIT)
 
     asyncio.run(main())
-    assert found == [1, 2, 2]
+    assert found == [1, 2, 2, 2]
+    assert_idle(m)
+
+
+def test_a_ref_outside_a_loop_is_refused_though_its_key_is_free() -> None:
+    """Also where it was asyncio's loop that ran last, and is over."""
+    m: ConcurrentMap[str, int] = ConcurrentMap({"a": 1})
+
+    async def take() -> None:
+        async with m.ref("a"):
+            pass
+
+    asyncio.run(take())
+    with pytest.raises(UnsupportedLoopError, match="no event loop runs"):
+        take().send(None)
     assert_idle(m)
 
 

@@ -49,6 +49,28 @@ def test_a_lock_is_acquired_and_released_by_anybody(threads: ThreadPoolExecutor)
             lock.acquire(*arguments)
 
 
+def test_a_block_waits_until_the_lock_is_released(threads: ThreadPoolExecutor) -> None:
+    """In order of arrival, and it releases at its end."""
+    lock = threading.Lock()
+    log = []
+
+    def enter(name: str) -> None:
+        with lock as entered:
+            assert entered is True
+            log.append(name)
+
+    lock.acquire()
+    waiting = []
+    for number, name in enumerate("ab", 1):
+        waiting.append(threads.submit(enter, name))
+        wait_until(lambda number=number: lock._mutex.statistics().waiting == number)
+    assert not log
+    lock.release()
+    results(waiting)
+    assert log == ["a", "b"]
+    assert not lock.locked()
+
+
 def test_a_condition_s_own_lock_may_be_acquired_again(threads: ThreadPoolExecutor) -> None:
     """By its thread, as often as it is released; a wait gives up all of it."""
     condition = threading.Condition()

@@ -343,3 +343,25 @@ def test_the_line_is_served_though_it_is_struck_as_it_is_handed_on(step: str) ->
 
     asyncio.run(main())
     assert not mutex.locked()
+
+
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_what_was_granted_to_a_cancelled_waiter_comes_back_once_though_that_is_struck() -> None:
+    """The mutex was free again already: the second attempt leaves it alone."""
+    mutex = OpenMutex(0)
+
+    async def wait() -> None:
+        with pytest.raises(Struck):
+            await mutex.acquire()
+
+    async def main() -> None:
+        guard = mutex.try_lock()
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        guard.release()
+        waiting.cancel()
+        mutex._retract = strike(mutex._retract, after=True)  # type: ignore[method-assign]
+        await waiting
+
+    asyncio.run(main())
+    assert len(mutex._free) == 1

@@ -339,6 +339,32 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_the_first_that_asks(r
 
 
 @in_requests
+async def test_lock_that_nobody_waited_for_is_recovered_by_a_waiter_that_asks_first(requests: Requests) -> None:
+    """Who took it before did not ask."""
+    first, second = Mutex(), Mutex()
+    said = []
+
+    async def ask() -> None:
+        async with second.lock() as guard:
+            said.append(guard.recovered)
+
+    async def wait_for_another() -> None:
+        async with first:
+            pass
+
+    await requests.begin("A", hold(first, second))
+    await requests.begin("B", wait_for_another())
+    requests.kill("A")
+    await requests.beat("B", times=MISSED + 1)
+    with second.try_lock():
+        await requests.begin("C", ask())
+        await requests.begin("D", ask())
+        assert said == []
+    await settle()
+    assert said == [True, False]
+
+
+@in_requests
 async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_asks(requests: Requests) -> None:
     mutex, rwlock = Mutex(), RwLock()
 

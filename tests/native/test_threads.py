@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -1043,6 +1044,33 @@ def test_a_guard_collected_inside_its_own_lock_lets_the_arrival_in() -> None:
     assert not mutex.locked()
 
 
+class Releaser:
+    """Releases a mutex when it is collected."""
+
+    def __init__(self, mutex: Mutex[Any]) -> None:
+        self.mutex = mutex
+
+    def __del__(self) -> None:
+        self.mutex.release()
+
+
+def test_a_release_by_a_finalizer_inside_the_lock_lets_the_arrival_in() -> None:
+    """Whoever is inside serves the line once more on leaving."""
+    mutex = CollectingMutex(0)
+    mutex.victim = []
+
+    async def main() -> None:
+        await mutex.acquire()
+        mutex.victim.append(Releaser(mutex))
+        async with asyncio.timeout(10):
+            await mutex.acquire()
+        assert not mutex.victim
+        mutex.release()
+
+    asyncio.run(main())
+    assert not mutex.locked()
+
+
 class UsingMutex(Mutex[int]):
     """Is used by a finalizer, or signal handler, in the middle of its own work."""
 
@@ -1163,11 +1191,24 @@ async def _hold_by_guard(primitive: Mutex[Any] | Semaphore) -> None:
         await asyncio.sleep(60)
 
 
+async def _hold_by_acquire(primitive: Mutex[Any] | Semaphore) -> None:
+    if isinstance(primitive, Mutex):
+        await primitive.acquire()
+        give_back: Callable[[], object] = primitive.release
+    else:
+        (await primitive.acquire()).forget()
+        give_back = partial(primitive.add_permits, 1)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        give_back()
+
+
 # thread 1: inside the lock         thread 2: a coroutine that holds, or is parked, is collected
 #                                   leaves its release, or its place, there, does not block
 # leaves, and does it for thread 2
 @pytest.mark.filterwarnings("ignore:.*was dropped:ResourceWarning")  # its guard goes before its release is done
-@pytest.mark.parametrize("hold", [_hold_by_block, _hold_by_acquisition, _hold_by_guard])
+@pytest.mark.parametrize("hold", [_hold_by_block, _hold_by_acquisition, _hold_by_guard, _hold_by_acquire])
 @pytest.mark.parametrize("make", [Mutex, lambda: Semaphore(1)], ids=["mutex", "semaphore"])
 def test_a_collected_coroutine_never_blocks_on_a_lock_that_another_thread_is_inside(
     threads: ThreadPoolExecutor, make: Callable[[], Any], hold: Callable[[Any], Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -223,6 +224,14 @@ def test_no_loop_at_all_is_refused() -> None:
     """As such."""
     with pytest.raises(UnsupportedLoopError, match="no event loop runs in this thread"):
         current_backend()
+
+
+def test_trio_need_not_be_installed_where_a_thread_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a trio that was imported is asked whether it runs."""
+    monkeypatch.delitem(sys.modules, "trio")
+    mutex = Mutex()
+    with mutex.blocking_lock():
+        assert mutex.locked()
 
 
 def test_a_name_that_sniffio_was_told_for_the_thread_counts() -> None:
