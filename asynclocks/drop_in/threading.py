@@ -13,6 +13,7 @@ from collections.abc import Callable
 from threading import TIMEOUT_MAX, BrokenBarrierError, get_ident
 from time import monotonic
 from typing import Any, TypeVar
+from warnings import warn
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, semaphore_of
@@ -194,6 +195,11 @@ class Condition(UnownedCondition):
             result = predicate()
         return result
 
+    def notifyAll(self) -> None:  # noqa: N802 - as the original
+        """`notify_all`, by its old name."""
+        warn("notifyAll() is deprecated, use notify_all() instead", DeprecationWarning, stacklevel=2)
+        self.notify_all()
+
     def __repr__(self) -> str:
         return f"<Condition({self._lock!r}, {self._condvar.statistics().waiting})>"
 
@@ -215,6 +221,11 @@ class Event(ClearableFlag):
         except TimeoutError:
             return False
         return True
+
+    def isSet(self) -> bool:  # noqa: N802 - as the original
+        """`is_set`, by its old name."""
+        warn("isSet() is deprecated, use is_set() instead", DeprecationWarning, stacklevel=2)
+        return self.is_set()
 
     def __repr__(self) -> str:
         return f"<{_name_of(self)} at {id(self):#x}: {'set' if self.is_set() else 'unset'}>"

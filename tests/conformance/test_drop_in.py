@@ -1,13 +1,14 @@
 """`asynclocks.drop_in`: the originals' classes on every loop, and where they differ from the originals on purpose.
 
 The originals' own tests run as well: `python -m tests.drop_in`. Every row of the table in docs/drop_in.md has a test
-here or in tests/native/test_drop_in_threads.py.
+here or in tests/native/test_drop_in_threads.py: tests/native/test_drop_in_table.py knows which.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -323,7 +324,7 @@ async def test_a_lock_collected_while_held_says_nothing(library: Any) -> None:
         lambda: in_anyio.Condition(anyio.Lock()),  # type: ignore[arg-type]
         lambda: in_trio.Condition(asyncio.Lock()),  # type: ignore[arg-type]
         lambda: in_trio.Condition(in_trio.StrictFIFOLock()),  # type: ignore[arg-type]
-        lambda: in_threading.Condition(object()),  # type: ignore[arg-type]
+        lambda: in_threading.Condition(threading.RLock()),  # type: ignore[arg-type]
         lambda: in_asyncio.Lock(object()),  # type: ignore[arg-type]
     ],
 )
@@ -406,6 +407,19 @@ async def test_a_cycle_of_asyncio_s_locks_hangs_as_there() -> None:
         one.release()
 
 
+@libraries
+async def test_the_classes_are_ours(library: Any) -> None:
+    """None is the original's or has its private names, and the repr tells our module's."""
+    original = {in_asyncio: asyncio, in_anyio: anyio}.get(library)
+    lock, event = library.Lock(), library.Event()
+    if original is not None:
+        assert not isinstance(lock, original.Lock)
+        assert not isinstance(event, original.Event)
+    assert not hasattr(lock, "_waiters")
+    assert not hasattr(event, "_waiters")
+    assert "asynclocks.drop_in." in repr(event)
+
+
 # --- asyncio's
 
 
@@ -440,6 +454,22 @@ async def test_asyncio_s_reprs_tell_the_state() -> None:
     assert not event.is_set()
     await barrier.abort()
     assert repr(barrier).endswith("[broken]>")
+
+
+async def test_a_free_permit_of_asyncio_s_semaphore_is_taken_beside_a_waiter_that_was_let_in() -> None:
+    """The original makes a newcomer wait until that one has run.
+
+    waiter: waits    released twice    newcomer: takes the other permit    waiter: runs
+    """
+    semaphore = in_asyncio.Semaphore(0)
+    async with anyio.create_task_group() as tasks:
+        (waiter,) = await in_turn(tasks, semaphore.acquire)
+        semaphore.release()
+        semaphore.release()
+        assert not semaphore.locked()
+        await semaphore.acquire()
+        assert on_trio() or not waiter.done  # on trio an acquisition lets others run
+    assert semaphore.locked()
 
 
 async def test_asyncio_s_semaphore_may_grow_and_its_bounded_one_not() -> None:

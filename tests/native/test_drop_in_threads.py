@@ -13,6 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 import asynclocks
@@ -134,6 +135,30 @@ def test_an_event_is_waited_for(threads: ThreadPoolExecutor) -> None:
     assert repr(event).startswith("<asynclocks.drop_in.threading.Event at 0x")
     event.clear()
     assert not event.is_set()
+
+
+def test_old_names_warn_and_do_the_same(threads: ThreadPoolExecutor) -> None:
+    """With the original's words."""
+    for library in (original, threading):
+        condition, event = library.Condition(), library.Event()
+        told: list[bool] = []
+
+        def wait(condition: Any = condition, told: list[bool] = told) -> None:
+            with condition:
+                told.append(False)
+                assert condition.wait(WAIT)
+
+        waiter = threads.submit(wait)
+        wait_until(lambda told=told: told)
+        with (
+            condition,
+            pytest.warns(DeprecationWarning, match=r"notifyAll\(\) is deprecated, use notify_all\(\) instead"),
+        ):
+            condition.notifyAll()
+        waiter.result(WAIT)
+        event.set()
+        with pytest.warns(DeprecationWarning, match=r"isSet\(\) is deprecated, use is_set\(\) instead"):
+            assert event.isSet()
 
 
 def test_a_semaphore_counts(threads: ThreadPoolExecutor) -> None:
@@ -370,6 +395,14 @@ def test_a_wait_of_a_condition_that_is_destroyed_leaves_the_lock_free() -> None:
         assert not condition.locked()
 
 
+async def test_what_runs_functions_in_threads_takes_our_limiters() -> None:
+    """`to_thread.run_sync` of anyio and trio, though for a type checker they want their own."""
+    for library in (in_anyio, in_trio):
+        limiter = library.CapacityLimiter(1)
+        assert await anyio.to_thread.run_sync(lambda limiter=limiter: limiter.borrowed_tokens, limiter=limiter) == 1
+        assert limiter.borrowed_tokens == 0
+
+
 # --- where the original is not installed
 
 
@@ -406,3 +439,16 @@ def test_a_drop_in_module_works_without_its_original(monkeypatch: pytest.MonkeyP
                 limiter.acquire_on_behalf_of_nowait("another")
 
     RUNNERS["asyncio"](main)
+
+
+def test_without_anyio_a_free_lock_of_its_module_is_no_checkpoint_on_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else runs before it is acquired; with anyio somebody does."""
+    for library, pauses in ((without(monkeypatch, "anyio"), False), (in_anyio, True)):
+
+        async def main(library: Any = library, pauses: bool = pauses) -> None:
+            ran: list[str] = []
+            asyncio.get_running_loop().call_soon(ran.append, "another")
+            async with library.Lock():
+                assert bool(ran) is pauses
+
+        RUNNERS["asyncio"](main)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, assert_type
 
+import anyio.to_thread
+import trio
 from anyio import TaskInfo
 
 from asynclocks import Condvar, Event, Mutex, RwLock, Semaphore
@@ -42,6 +44,11 @@ async def anyio_s_and_trio_s() -> None:
     assert_type(in_trio.CapacityLimiter(2).statistics().borrowers, list[object])
     assert_type(in_trio.Lock().statistics().tasks_waiting, int)
     in_trio.Condition(in_trio.StrictFIFOLock())  # pyright: ignore[reportArgumentType]
+
+
+async def functions_in_threads() -> None:
+    await anyio.to_thread.run_sync(print, limiter=in_anyio.CapacityLimiter(1))  # pyright: ignore[reportArgumentType]
+    await trio.to_thread.run_sync(print, limiter=in_trio.CapacityLimiter(1))  # pyright: ignore[reportArgumentType]
 
 
 def threading_s() -> None:
