@@ -22,17 +22,17 @@ SIZE = 3
 class Database:
     def __init__(self) -> None:
         self.connections = BoundedSemaphore(SIZE)
-        self._open = 0
+        self._open: list[int] = []
         self.most = 0
         self.answers: list[int] = []
 
     def ask(self, question: int) -> None:
         with self.connections:
-            self._open += 1
-            self.most = max(self.most, self._open)
+            self._open.append(question)
+            self.most = max(self.most, len(self._open))
             time.sleep(0.005)
             self.answers.append(question)
-            self._open -= 1
+            self._open.remove(question)
 
 
 def main() -> None:
