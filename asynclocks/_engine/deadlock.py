@@ -216,8 +216,7 @@ def ticket_of(coroutine: Any) -> Ticket | None:
         code, frame = getattr(one, "cr_code", None), getattr(one, "cr_frame", None)
         if code is not None and code.co_qualname == "QueuedSynchronizer._acquire" and frame is not None:
             found = frame.f_locals
-            ticket = found.get("ticket")
-            return ticket if isinstance(ticket, Ticket) and found.get("deadline") is None else None
+            return found.get("ticket") if found.get("deadline") is None else None
     # Where the engine is compiled: what is awaited in the place of that coroutine refers to its ticket.
     behind = get_referents(slept_in(one))
     return next((found for found in behind if isinstance(found, Ticket)), None)
