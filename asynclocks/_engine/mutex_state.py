@@ -121,7 +121,7 @@ class MutexState(FreeMutex, Generic[T]):
             self._held = None
             self._free.append(TOKEN)
         condvar = ticket.request
-        if condvar is not None and ticket.state is WITHDRAWN:  # it was notified, and is gone: to the next
+        if condvar is not None:  # it was notified, and is gone: to the next
             condvar._give_from_finalizer(condvar._notify_one, None)
 
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
@@ -191,7 +191,6 @@ class MutexState(FreeMutex, Generic[T]):
             return False
         else:
             guard._hold.state = RELEASED
-            guard._hold.request = None
         self._held = SPELLED
         self._spelled.append(TOKEN)
         return True
@@ -314,5 +313,5 @@ def _find(owners: list[Any], early: int, task: Any, *, closing: bool) -> int | N
     own = next((number for number, owner in enumerate(owners) if task is not None and owner() is task), None)
     if own is not None and not closing:
         return own
-    candidates = [*range(early, len(owners)), *(range(early) if closing else ())]
+    candidates = [*range(early, len(owners)), *range(early)]
     return next((number for number in candidates if is_gone(owners[number])), own)

@@ -365,6 +365,23 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_a_waiter_that_asks_fi
 
 
 @in_requests
+async def test_lock_that_nobody_waited_for_is_recovered_by_a_part_that_asks_first(requests: Requests) -> None:
+    """It asks for the whole."""
+    first, second = Mutex(), Mutex(0)
+
+    async def ask() -> bool:
+        with second.try_lock().map(str) as part:
+            return part.recovered
+
+    await requests.begin("A", hold(first, second))
+    await requests.begin("B", Line(first).take("B"))
+    requests.kill("A")
+    await requests.beat("B", times=MISSED + 1)
+    said = [(await requests.begin(name, ask())).result() for name in "CD"]
+    assert said == [True, False]
+
+
+@in_requests
 async def test_what_is_written_under_an_rwlock_is_recovered_by_the_first_that_asks(requests: Requests) -> None:
     mutex, rwlock = Mutex(), RwLock()
 

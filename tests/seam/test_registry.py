@@ -378,6 +378,32 @@ def test_acquisitions_are_checkpoints_where_the_backend_wants_them() -> None:
     run_renamed(main)
 
 
+def test_acquisitions_are_no_checkpoints_where_the_backend_wants_none() -> None:
+    """It is not asked for any, free or awaited."""
+    backend = CheckpointingBackend()
+    backend.checkpoints = False
+    register_backend(RENAMED, lambda: backend)
+    mutex, semaphore = Mutex(), Semaphore(1)
+
+    async def main() -> None:
+        for take in (mutex.lock, mutex.lock_owned, semaphore.acquire):
+            (await take()).release()
+        async with mutex, semaphore:
+            waiting = asyncio.ensure_future(wait())
+            await asyncio.sleep(0)
+        await waiting
+        await mutex.acquire()
+        mutex.release()
+
+    async def wait() -> None:
+        rename()
+        async with mutex, semaphore:
+            pass
+
+    run_renamed(main)
+    assert (backend.checks, backend.yields) == (0, 0)
+
+
 def test_a_checkpoint_that_raises_gives_back_what_was_granted() -> None:
     """Though it should not raise."""
 
