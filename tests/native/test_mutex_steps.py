@@ -160,21 +160,42 @@ def test_blocks_that_no_task_entered_end_by_their_exits() -> None:
     assert not mutex.locked()
 
 
-@pytest.mark.parametrize("end", ["release", "leave_held"])
-def test_a_block_that_no_task_entered_and_that_let_go_has_ended(end: str) -> None:
-    """Its exit ends no other."""
+def test_blocks_that_no_task_entered_end_by_a_task_s_exits() -> None:
+    """In the same order."""
     mutex = Mutex()
 
     def callback() -> None:
-        guard = drive(mutex.__aenter__()).disown()
+        drive(mutex.__aenter__()).release()
+        drive(mutex.__aenter__())
+
+    async def leave() -> None:
+        await mutex.__aexit__()
+        assert mutex.locked()
+        await mutex.__aexit__()
+        assert not mutex.locked()
+
+    in_no_task(callback)
+    asyncio.run(leave())
+
+
+@pytest.mark.parametrize("disowned", [False, True], ids=["own", "disowned"])
+@pytest.mark.parametrize("end", ["release", "leave_held"])
+def test_a_block_that_no_task_entered_and_that_let_go_has_ended(end: str, disowned: bool) -> None:
+    """Its exit, which runs in a task, ends no other."""
+    mutex = Mutex()
+
+    def callback() -> None:
+        guard = drive(mutex.__aenter__())
+        if disowned:
+            guard.disown()
         if end == "release":
             guard.release()
         else:
             guard.leave_held()
             mutex.release()
-        drive(mutex.__aexit__())
 
     in_no_task(callback)
+    asyncio.run(mutex.__aexit__())
     drive_in_task(mutex)
 
 
