@@ -83,6 +83,8 @@ class TicketQueue:
         granted = None
         try:
             lock.acquire()
+            while self._deferred:  # what this thread left to others comes before what it does now
+                self._make_deferred()
             result = change(argument)
             granted = self._serve()
             lock.release()
@@ -176,19 +178,24 @@ class TicketQueue:
                 if not lock.acquire(False):
                     return
                 if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
-                    change, argument = self._deferred[0]
-                    del self._deferred[0]
-                    try:
-                        change(argument)
-                    except BaseException:
-                        change(argument)  # nobody else would make it
-                        raise
+                    self._make_deferred()
                     granted = self._serve()
                 lock.release()
                 self._wake(granted)
             except BaseException:
                 self._mend(granted)
                 raise
+
+    @uninterrupted
+    def _make_deferred(self) -> None:
+        """Make the first of the changes that were put off. Inside the lock."""
+        change, argument = self._deferred[0]
+        del self._deferred[0]
+        try:
+            change(argument)
+        except BaseException:
+            change(argument)  # nobody else would make it
+            raise
 
     def _serve(self) -> Ticket | None:
         """Grant heads while they are admitted; the granted, chained as they stood in line. Inside the lock."""

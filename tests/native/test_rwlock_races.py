@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from asynclocks import DeadlockError, GuardReleasedError, ReadGuard, RwLock
-from tests.native.test_once_threads import wait_until
+from tests.native.threaded import CrowdedLock, wait_until
 
 
 def test_an_upgrade_waits_for_a_readers_thread(threads: ThreadPoolExecutor) -> None:
@@ -56,6 +56,30 @@ def test_two_releases_of_one_guard_race_and_one_wins(threads: ThreadPoolExecutor
         results = [threads.submit(release, guard, start) for _ in range(2)]
         assert sorted(result.result() for result in results) == [False, True]
         lock.try_write().release()
+
+
+# task: its upgrade is cancelled              thread: inside the internal lock
+#       leaves the withdrawal to the thread
+#                                             leaves the lock
+#       ends its block                        looks what was left to it
+def test_a_block_ends_though_another_thread_has_yet_to_withdraw_its_cancelled_upgrade() -> None:
+    """What a task did before comes before what it does now."""
+    lock = RwLock(0)
+
+    async def main() -> None:
+        with lock.try_read():
+            async with lock.upgradable_read() as guard:
+                upgrading = asyncio.ensure_future(guard.upgrade())
+                await asyncio.sleep(0)
+                lock._lock = CrowdedLock()
+                upgrading.cancel()
+                await asyncio.wait([upgrading])
+                assert lock._deferred
+            assert lock.statistics().waiting_writers == 0
+        lock._lock.leave(lock)
+
+    asyncio.run(main())
+    lock.try_write().release()
 
 
 # reader: leaves the table            writer: queues, sees the table
