@@ -13,7 +13,7 @@ import anyio
 import pytest
 import trio
 
-from asynclocks import Condvar, GuardReleasedError, Mutex
+from asynclocks import Condvar, GuardReleasedError, Mutex, TryLockError
 from asynclocks.backends import running as running_here
 from tests.native.striking import Struck
 from tests.native.test_deadlock_awaits import by_anyio_group, nothing, on_asyncio, told
@@ -648,3 +648,113 @@ def test_an_exit_as_a_coroutine_is_closed_waits_for_nobody(threads: ThreadPoolEx
     asyncio.run(main())
     waiting[0].result(30).release()
     assert not mutex.locked()
+
+
+# Exits in the middle of others' work.
+def test_a_superfluous_exit_of_a_free_mutex_changes_nothing() -> None:
+    """One may take it afterwards, not two."""
+    mutex = Mutex()
+    asyncio.run(mutex.__aexit__())
+    with mutex.try_lock(), pytest.raises(TryLockError):
+        mutex.try_lock()
+
+
+@pytest.mark.pure("a lock of its own")
+def test_an_exit_of_a_block_that_let_go_waits_for_whoever_is_inside_the_lock() -> None:
+    """The block has ended when it returns."""
+    mutex = Mutex()
+
+    async def main() -> None:
+        async with mutex as guard:
+            guard.release()
+            mutex._lock = CrowdedLock()
+        assert mutex._early is None
+
+    asyncio.run(main())
+
+
+def be_inside(mutex: Mutex[Any], inside: threading.Event, leave: threading.Event) -> None:
+    """Keep the internal lock, and do what others put off meanwhile."""
+    with mutex._lock:
+        inside.set()
+        assert leave.wait(30)
+    mutex._catch_up()
+
+
+# waiter: is closed, forgoes its hold: put off     holder: has the mutex     thread: is inside the internal lock
+#         leaves its block: put off
+#                                                                            leaves: does both
+def test_an_exit_behind_what_a_closed_wait_put_off_ends_nobody_else_s_hold(threads: ThreadPoolExecutor) -> None:
+    """Though the exit is not told that its coroutine is being closed."""
+    mutex, condvar = Mutex(), Condvar()
+    inside, leave = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        guard = await mutex.__aenter__()
+        try:
+            await condvar.wait(guard)
+        finally:
+            await mutex.__aexit__()
+
+    async def main() -> None:
+        waiting = wait()
+        waiting.send(None)
+        holder = mutex.try_lock()
+        busy = threads.submit(be_inside, mutex, inside, leave)
+        assert inside.wait(30)
+        waiting.close()
+        leave.set()
+        busy.result(30)
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+        holder.release()
+        mutex.try_lock().release()
+
+    asyncio.run(main())
+
+
+class SlowlyForgoing(Mutex[None]):
+    """Forgoing a hold takes until the test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def _forgo(self, what: Any) -> None:
+        self.begun.set()
+        assert self.go.wait(30)
+        super()._forgo(what)
+
+
+# waiter: is closed, forgoes its hold: put off     holder: has the mutex     thread: is inside the internal lock
+#                                                                            begins to do it
+#         leaves its block: put off
+#                                                                            does both
+def test_an_exit_while_what_a_closed_wait_put_off_is_done_ends_nobody_else_s_hold(threads: ThreadPoolExecutor) -> None:
+    """Though nothing is put off any more when the exit looks."""
+    mutex, condvar = SlowlyForgoing(), Condvar()
+    inside, leave = threading.Event(), threading.Event()
+
+    async def wait() -> None:
+        async with mutex as guard:
+            try:
+                await condvar.wait(guard)
+            finally:
+                leave.set()
+                assert mutex.begun.wait(30)
+
+    async def main() -> None:
+        waiting = wait()
+        waiting.send(None)
+        holder = mutex.try_lock()
+        busy = threads.submit(be_inside, mutex, inside, leave)
+        assert inside.wait(30)
+        waiting.close()
+        mutex.go.set()
+        busy.result(30)
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+        holder.release()
+        mutex.try_lock().release()
+
+    asyncio.run(main())
