@@ -58,6 +58,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+@pytest.fixture
+def policy() -> Iterator[Callable[[Any], str]]:
+    """`set_deadlock_policy`, undone at the end."""
+    before = asynclocks.set_deadlock_policy("raise")
+    yield asynclocks.set_deadlock_policy
+    asynclocks.set_deadlock_policy(before)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> Iterator[None]:
     """No test's own collection looks through the thousands of tests there are, nor through what is known of them.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
-from asynclocks import DeadlockError, Mutex, Semaphore, set_deadlock_policy
+from asynclocks import DeadlockError, Mutex, Semaphore
 from tests.conformance.line import Cancel, both_cancels
 from tests.support import Running, collect, settle, spawn
 
@@ -45,13 +45,6 @@ every_wait = pytest.mark.parametrize(
         pytest.param(Mutex.acquire, id="acquire()"),
     ],
 )
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[str], str]]:
-    before = set_deadlock_policy("raise")
-    yield set_deadlock_policy
-    set_deadlock_policy(before)
 
 
 @every_wait

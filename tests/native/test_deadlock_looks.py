@@ -6,14 +6,14 @@ import asyncio
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from asynclocks import DeadlockError, Mutex, RwLock, set_deadlock_policy
+from asynclocks import DeadlockError, Mutex, RwLock
 from asynclocks._engine import deadlock
 from asynclocks._engine.ticket import Ticket
 from asynclocks.backends import running as running_here
@@ -30,13 +30,6 @@ class Watched(Mutex[None]):
     def _owners(self, ticket: Any) -> Any:
         self.asked.add(self)
         return super()._owners(ticket)
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], Any]]:
-    before = set_deadlock_policy("raise")
-    yield set_deadlock_policy
-    set_deadlock_policy(before)
 
 
 # How far a look goes.
@@ -136,7 +129,7 @@ async def test_a_line_that_leads_nowhere_is_not_told() -> None:
     )
 
 
-async def test_who_waits_for_others_deadlock_waits(policy: Callable[[Any], Any]) -> None:
+async def test_who_waits_for_others_deadlock_waits(policy: Callable[[str], str]) -> None:
     """The look comes to an end though the chain goes round."""
     policy("warn")
     first, second = Mutex(), Mutex()
@@ -168,7 +161,7 @@ async def test_who_waits_for_others_deadlock_waits(policy: Callable[[Any], Any])
 
 
 @pytest.mark.loops("asyncio", "uvloop")
-async def test_a_thread_that_was_warned_is_still_known_to_wait(policy: Callable[[Any], Any]) -> None:
+async def test_a_thread_that_was_warned_is_still_known_to_wait(policy: Callable[[str], str]) -> None:
     """Another who closes a cycle through it is warned as well."""
     policy("warn")
     lock, mutex = RwLock(name="L"), Mutex(name="m")

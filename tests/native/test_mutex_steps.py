@@ -681,13 +681,40 @@ def be_inside(mutex: Mutex[Any], inside: threading.Event, leave: threading.Event
     mutex._catch_up()
 
 
+def close_while_another_holds(
+    mutex: Mutex[Any], wait: Callable[[], Coroutine[Any, Any, None]], leave: threading.Event, last: threading.Event
+) -> None:
+    """Close a block that waits for a condvar: while another guard holds, and a thread is inside the internal lock.
+
+    The other guard must go on to hold. `leave` lets the thread leave; `last` is set when the block is closed.
+    """
+    inside = threading.Event()
+
+    async def main() -> None:
+        waiting = wait()
+        waiting.send(None)
+        holder = mutex.try_lock()
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(be_inside, mutex, inside, leave)
+            assert inside.wait(30)
+            waiting.close()
+            last.set()
+            busy.result(30)
+        with pytest.raises(TryLockError):
+            mutex.try_lock()
+        holder.release()
+        mutex.try_lock().release()
+
+    asyncio.run(main())
+
+
 # waiter: is closed, forgoes its hold: put off     holder: has the mutex     thread: is inside the internal lock
 #         leaves its block: put off
 #                                                                            leaves: does both
-def test_an_exit_behind_what_a_closed_wait_put_off_ends_nobody_else_s_hold(threads: ThreadPoolExecutor) -> None:
+def test_an_exit_behind_what_a_closed_wait_put_off_ends_nobody_else_s_hold() -> None:
     """Though the exit is not told that its coroutine is being closed."""
     mutex, condvar = Mutex(), Condvar()
-    inside, leave = threading.Event(), threading.Event()
+    leave = threading.Event()
 
     async def wait() -> None:
         guard = await mutex.__aenter__()
@@ -696,21 +723,7 @@ def test_an_exit_behind_what_a_closed_wait_put_off_ends_nobody_else_s_hold(threa
         finally:
             await mutex.__aexit__()
 
-    async def main() -> None:
-        waiting = wait()
-        waiting.send(None)
-        holder = mutex.try_lock()
-        busy = threads.submit(be_inside, mutex, inside, leave)
-        assert inside.wait(30)
-        waiting.close()
-        leave.set()
-        busy.result(30)
-        with pytest.raises(TryLockError):
-            mutex.try_lock()
-        holder.release()
-        mutex.try_lock().release()
-
-    asyncio.run(main())
+    close_while_another_holds(mutex, wait, leave, leave)
 
 
 class SlowlyForgoing(Mutex[None]):
@@ -730,10 +743,10 @@ class SlowlyForgoing(Mutex[None]):
 #                                                                            begins to do it
 #         leaves its block: put off
 #                                                                            does both
-def test_an_exit_while_what_a_closed_wait_put_off_is_done_ends_nobody_else_s_hold(threads: ThreadPoolExecutor) -> None:
+def test_an_exit_while_what_a_closed_wait_put_off_is_done_ends_nobody_else_s_hold() -> None:
     """Though nothing is put off any more when the exit looks."""
     mutex, condvar = SlowlyForgoing(), Condvar()
-    inside, leave = threading.Event(), threading.Event()
+    leave = threading.Event()
 
     async def wait() -> None:
         async with mutex as guard:
@@ -743,18 +756,4 @@ def test_an_exit_while_what_a_closed_wait_put_off_is_done_ends_nobody_else_s_hol
                 leave.set()
                 assert mutex.begun.wait(30)
 
-    async def main() -> None:
-        waiting = wait()
-        waiting.send(None)
-        holder = mutex.try_lock()
-        busy = threads.submit(be_inside, mutex, inside, leave)
-        assert inside.wait(30)
-        waiting.close()
-        mutex.go.set()
-        busy.result(30)
-        with pytest.raises(TryLockError):
-            mutex.try_lock()
-        holder.release()
-        mutex.try_lock().release()
-
-    asyncio.run(main())
+    close_while_another_holds(mutex, wait, leave, mutex.go)
