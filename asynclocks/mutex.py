@@ -261,26 +261,8 @@ class Mutex(MutexState[T]):
         """
         if timeout is not None and not timeout >= 0:
             deadline_of(timeout)  # refuses what is no number
-        try:
-            task = backends.glance()
-        except RuntimeError:  # not asyncio
-            task = None
-        if task is not None and self._free:
-            owner = self._owner
-            if owner is None or owner() is not task:
-                owner = backends.own(task)
-            try:
-                del self._free[0]  # no call: from here to the `append` no signal handler can come between
-            except IndexError:  # somebody was quicker
-                pass
-            else:
-                if self._head is None:
-                    self._owner = owner
-                    self._held = SPELLED
-                    self._spelled.append(TOKEN)
-                    return True
-                self._free.append(TOKEN)
-                self._hand_on_again()
+        if self._acquire_at_once():
+            return True
         deadline = deadline_of(timeout)
         backend, task = whose_turn()
         if deadline is not None:
@@ -294,6 +276,33 @@ class Mutex(MutexState[T]):
         return True
 
     @uninterrupted
+    def _acquire_at_once(self) -> bool:
+        """`acquire` by the short way: a task of asyncio's takes a free mutex. False: by the long way."""
+        if not self._free:
+            return False
+        try:
+            task = backends.glance()
+        except RuntimeError:  # not asyncio
+            return False
+        if task is None:
+            return False
+        owner = self._owner
+        if owner is None or owner() is not task:
+            owner = backends.own(task)
+        try:
+            del self._free[0]  # no call: from here to the `append` no signal handler can come between
+        except IndexError:  # somebody was quicker
+            return False
+        if self._head is None:
+            self._owner = owner
+            self._held = SPELLED
+            self._spelled.append(TOKEN)
+            return True
+        self._free.append(TOKEN)
+        self._hand_on_again()
+        return False
+
+    @uninterrupted
     def acquire_nowait(self) -> None:
         """`acquire` without waiting.
 
@@ -303,8 +312,8 @@ class Mutex(MutexState[T]):
         if not self._free:
             self._refuse_now()
         task = running_task()
-        owner = self._owner
-        if task is None or owner is None or owner() is not task:
+        owner = None if task is None else self._owner
+        if task is not None and (owner is None or owner() is not task):
             owner = weakly(task)
         try:
             del self._free[0]  # no call, as in `acquire`

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, ClassVar, Protocol
 
-from asynclocks.backends import current_backend, running, running_task
+from asynclocks import backends
+from asynclocks.backends import current_backend, running, running_task, thread_local
 from asynclocks.drop_in._common import Flag, give_or_add, given
 from asynclocks.drop_in._statistics import EventStatistics, SemaphoreStatistics
 from asynclocks.event import Event
@@ -40,7 +41,14 @@ class PausesOfTheLoop:
 
 def current_task() -> Hashable:
     """The running task, of whichever loop. UnsupportedLoopError where no loop runs."""
-    task = running_task()
+    task = None
+    if thread_local.name is None:
+        try:  # the short way
+            task = backends.hint()
+        except RuntimeError:  # not asyncio
+            task = None
+    if task is None:
+        task = running_task()
     return current_backend().current_task() if task is None else task  # that says why there is none
 
 

@@ -68,7 +68,8 @@ class OwnedLock(Nowait):
         if self._owner is task:
             raise RuntimeError(self._twice)
         try:
-            self._mutex.acquire_nowait()
+            if not self._mutex._acquire_at_once():
+                self._mutex.acquire_nowait()
         except TryLockError:
             raise self._would_block from None
         self._own(task)

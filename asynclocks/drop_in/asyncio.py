@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
+from asynclocks.backends import thread_local
 from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, hold_again, semaphore_of
 from asynclocks.drop_in._rounds import Arrival, Rounds, TellsRounds
 
@@ -55,7 +56,8 @@ class Lock(_Described):
 
     async def acquire(self) -> Literal[True]:
         """Wait until the lock is unlocked, and lock it. Always True."""
-        await self._mutex.acquire()
+        if not self._mutex._acquire_at_once():
+            await self._mutex.acquire()
         return True
 
     def release(self) -> None:
@@ -77,7 +79,8 @@ class Lock(_Described):
         return self.locked()
 
     async def __aenter__(self) -> None:
-        await self._mutex.acquire()
+        if not self._mutex._acquire_at_once():
+            await self._mutex.acquire()
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         try:
@@ -99,7 +102,8 @@ class Event(ClearableFlag, _Described):
 
     async def wait(self) -> Literal[True]:
         """Wait until the flag is set. Always True."""
-        await self._event.wait()
+        if not self._event._flag or thread_local.name is not None:  # trio's: there every wait is a checkpoint
+            await self._event.wait()
         return True
 
     def _state(self) -> str:
@@ -126,7 +130,9 @@ class Condition(UnownedCondition, _Described):
         return await self._lock.acquire()
 
     async def __aenter__(self) -> None:
-        await self._lock._mutex.acquire()
+        mutex = self._lock._mutex
+        if not mutex._acquire_at_once():
+            await mutex.acquire()
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self._lock.release()

@@ -23,6 +23,7 @@ from asynclocks.exceptions import TryAcquireError, TryLockError
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
 T = TypeVar("T")
+UNLOCKED = "release unlocked lock"
 
 
 class Lock:
@@ -67,7 +68,7 @@ class Lock:
         try:
             self._mutex.release()
         except RuntimeError as error:
-            raise RuntimeError("release unlocked lock") from error
+            raise RuntimeError(UNLOCKED) from error
 
     def locked(self) -> bool:
         """Is it locked, by somebody who has run since?"""
@@ -92,7 +93,10 @@ class Lock:
         return True
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self.release()
+        try:
+            self._mutex.release()
+        except RuntimeError as error:
+            raise RuntimeError(UNLOCKED) from error
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {super().__repr__()[1:]}"
@@ -105,6 +109,9 @@ class _ReentrantLock(Lock):
 
     def __enter__(self) -> bool:
         return self.acquire()
+
+    def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
+        self.release()
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +168,7 @@ class Condition(UnownedCondition):
         return self._lock.__enter__()
 
     def __exit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self._lock.release()
+        self._lock.__exit__(exc_type, exc, traceback)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait for a notification, at most `timeout` seconds, and hold the lock again.

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 import asynclocks
-from asynclocks import Condvar, Mutex, WouldBlock
+from asynclocks import Condvar, Mutex, UnsupportedLoopError, WouldBlock
 from asynclocks.drop_in import anyio as in_anyio, asyncio as in_asyncio, threading, trio as in_trio
 from tests.native.threaded import RUNNERS, WAIT, results, wait_until
 
@@ -69,6 +69,23 @@ def test_a_block_waits_until_the_lock_is_released(threads: ThreadPoolExecutor) -
     lock.release()
     results(waiting)
     assert log == ["a", "b"]
+    assert not lock.locked()
+    with pytest.raises(RuntimeError, match="release unlocked lock"), lock:
+        lock.release()
+
+
+@pytest.mark.parametrize("library", [in_anyio, in_trio], ids=["anyio", "trio"])
+def test_a_lock_that_has_an_owner_is_not_taken_outside_a_loop(library: Any) -> None:
+    """Also where it was asyncio's loop that ran last, and is over: no task could own it."""
+    lock = library.Lock()
+
+    async def use() -> None:
+        async with lock:
+            assert lock.locked()
+
+    asyncio.run(use())
+    with pytest.raises(UnsupportedLoopError):
+        lock.acquire_nowait()
     assert not lock.locked()
 
 
