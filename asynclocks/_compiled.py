@@ -92,6 +92,7 @@ def _put_in_place(core: object) -> bool:
         running_loop=asyncio.running_loop,
         InvalidStateError=asyncio.InvalidStateError,
         thread_local=backends.thread_local,
+        current_library=backends.current_library,
         parked_in=asyncio._parked_in,
         native=backends.native,
         Task=backends.native.task_type,

@@ -26,7 +26,7 @@ static PyObject *spelled, *resumed;                      /* SPELLED, RESUMED of 
 static PyTypeObject *Semaphore, *Permit, *LoosePermit;
 static PyObject *lock_plainly, *acquire_plainly; /* what an acquisition calls that `lock()`, `acquire()` of a semaphore returned */
 static PyObject *backends;                               /* the dict of that module */
-static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *parked_in;
+static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *current_library, *parked_in;
 static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder;
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks, *permit_hooks;                   /* names of methods that a subclass may have replaced */
@@ -296,6 +296,16 @@ static int runs_elsewhere(void) {
     return name != Py_None;
 }
 
+/* Is this a plain thread, so far as can be told quickly? `running_task` says None there. `runs_elsewhere` is to be asked first. */
+static int is_plain_thread(void) {
+    PyObject *loop = PyObject_CallNoArgs(running_loop), *library = NULL;
+    int plain = loop == Py_None && PyContextVar_Get(current_library, NULL, &library) == 0 && library == Py_None;
+    Py_XDECREF(loop);
+    Py_XDECREF(library);
+    if (PyErr_Occurred()) PyErr_Clear();
+    return plain;
+}
+
 /* The running loop's table of parked tasks, a new reference. */
 static PyObject *parked_here(PyObject *loop) {
     PyObject *table = PyObject_GetAttr(loop, s__asynclocks_parked);
@@ -519,7 +529,7 @@ static PyObject *new_loose_guard(PyObject *m, PyObject *hold) {
 /* The short way of FreeMutex.__aenter__, Mutex.acquire and try_lock: what the taker gets; NULL without an error: it is not free. */
 static PyObject *take(PyObject *m, PyObject *task, int way) {
     if (!is_free(m)) return NULL;
-    PyObject *owner = PyWeakref_NewRef(task, NULL), *holder = NULL, *made = NULL; /* often the same reference as before */
+    PyObject *owner = task == Py_None ? Py_NewRef(task) : PyWeakref_NewRef(task, NULL), *holder = NULL, *made = NULL; /* often the same reference as before */
     if (owner == NULL) return NULL;
     if (way == BY_BLOCK) holder = Py_XNewRef(made = new_guard(m));
     else if (way == SPELLED) { holder = Py_NewRef(spelled); made = Py_NewRef(Py_True); }
@@ -1403,7 +1413,7 @@ static PyGetSetDef loose_value = {"value", loose_get_value, loose_set_value, "Th
 
 /* Methods: each begins as its Python twin does, whose place it takes in the class, and leaves to that what is unusual. */
 typedef struct { PyMethodDef method; PyTypeObject **type; const char *signature; PyObject *slow; } Method;
-enum { ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, ACQUISITION_ENTER, ACQUISITION_EXIT,
+enum { ACQUIRE_AT_ONCE, ACQUIRE_NOWAIT, RELEASE, TRY_LOCK, LOCK, GUARD_RELEASE, GUARD_ENTER, GUARD_EXIT, SEMAPHORE_ACQUIRE, TRY_ACQUIRE, PERMIT_RELEASE, PERMIT_ENTER, PERMIT_EXIT, ACQUISITION_ENTER, ACQUISITION_EXIT,
     ACQUISITION_AWAIT, METHODS };
 static Method twins[METHODS + 1];
 
@@ -1415,22 +1425,27 @@ static PyObject *slowly_with(int which, PyObject *self, PyObject *const *args, P
     return result;
 }
 
-/* Take it now, in the name of a task of asyncio's; NULL without an error: Python is to try. */
-static PyObject *take_now(PyObject *m, int way) {
-    PyObject *task = is_usual(m) && !is_busy(m) && is_free(m) && !runs_elsewhere() ? glance() : NULL;
+/* Take it now, in the name of a task of asyncio's or, if a plain thread may, in nobody's; NULL without an error: Python is to try. */
+static PyObject *take_now(PyObject *m, int way, int threads_may) {
+    int here = is_usual(m) && !is_busy(m) && is_free(m) && !runs_elsewhere();
+    PyObject *task = !here ? NULL : threads_may && is_plain_thread() ? Py_NewRef(Py_None) : glance();
     PyObject *value = task == NULL || is_busy(m) ? NULL : take(m, task, way);
     Py_XDECREF(task);
     if (value == NULL) PyErr_Clear();
     return value;
 }
 static PyObject *mutex_acquire_nowait(PyObject *m, PyObject *_) {
-    PyObject *value = take_now(m, SPELLED);
+    PyObject *value = take_now(m, SPELLED, 1);
     if (value == NULL) return slowly(ACQUIRE_NOWAIT, m);
     Py_DECREF(value);
     Py_RETURN_NONE;
 }
+static PyObject *mutex_acquire_at_once(PyObject *m, PyObject *_) {
+    PyObject *value = take_now(m, SPELLED, 0);
+    return value == NULL ? slowly(ACQUIRE_AT_ONCE, m) : value;
+}
 static PyObject *mutex_try_lock(PyObject *m, PyObject *_) {
-    PyObject *value = take_now(m, LOOSELY);
+    PyObject *value = take_now(m, LOOSELY, 0);
     return value == NULL ? slowly(TRY_LOCK, m) : value;
 }
 static PyObject *mutex_release(PyObject *m, PyObject *_) {
@@ -1569,6 +1584,7 @@ static PyObject *acquisition_exit(PyObject *self, PyObject *const *args, Py_ssiz
 }
 #define FUNCTION(F) (PyCFunction)(void *)(F)
 static Method twins[METHODS + 1] = {
+    [ACQUIRE_AT_ONCE] = {{"_acquire_at_once", mutex_acquire_at_once, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
     [ACQUIRE_NOWAIT] = {{"acquire_nowait", mutex_acquire_nowait, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
     [RELEASE] = {{"release", mutex_release, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
     [TRY_LOCK] = {{"try_lock", mutex_try_lock, METH_NOARGS, NULL}, &Mutex, "($self)", NULL},
@@ -1636,14 +1652,14 @@ static int is_plain(Pool *pool) {
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "LooseMutexGuard", "Acquisition", "Ticket", "AsyncioParker", "Parked", "queued",
         "granted", "released", "spelled", "resumed", "lock_plainly", "backends", "Future", "current_task", "current_tasks", "running_loop",
-        "InvalidStateError", "thread_local", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", "Semaphore", "Permit",
+        "InvalidStateError", "thread_local", "current_library", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", "Semaphore", "Permit",
         "LoosePermit", "acquire_plainly", "permit_hooks", NULL};
     if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
     PyObject *tasks;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOO!O!O!O!OO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOOO!O!O!O!OO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
             &PyType_Type, &MutexGuard, &PyType_Type, &LooseMutexGuard, &PyType_Type, &Acquisition, &PyType_Type, &Ticket,
             &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted, &released, &spelled, &resumed, &lock_plainly,
-            &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &parked_in,
+            &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &current_library, &parked_in,
             &native, &Task, &eager_tasks, &awaited_by_a_holder, &PyTuple_Type, &hooks, &PyType_Type, &Semaphore,
             &PyType_Type, &Permit, &PyType_Type, &LoosePermit, &acquire_plainly, &PyTuple_Type, &permit_hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
@@ -1687,7 +1703,7 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     current_tasks = tasks == Py_None ? NULL : tasks;
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
     PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)LooseMutexGuard, (PyObject *)Acquisition, (PyObject *)Ticket,
-        (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, parked_in, native,
+        (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, current_library, parked_in, native,
         Task, eager_tasks, awaited_by_a_holder, hooks, (PyObject *)Semaphore, (PyObject *)Permit, (PyObject *)LoosePermit, acquire_plainly, permit_hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
     if ((one = PyLong_FromLong(1)) == NULL || (no_parts = PyTuple_New(0)) == NULL) return NULL;

@@ -52,6 +52,7 @@ _engines: dict[str | None, LoopBackend] = {}  # the same, only as the engine use
 # Its `name` says that another loop runs here, perhaps inside a task of asyncio's, as trio does in a notebook: then the
 # hint names that task. Asked by who has to wait; a free lock is taken in the name of that task, which will do.
 thread_local: Any = sniffio.thread_local
+current_library: Any = sniffio.current_async_library_cvar  # the same, of a context
 _backend_of_type: dict[type, LoopBackend] = {}  # the type of a task tells its loop
 
 
@@ -124,7 +125,7 @@ def running_task() -> Hashable | None:
             task: Hashable | None = hint()
             if task is not None:
                 return task
-        elif sniffio.current_async_library_cvar.get() is None:
+        elif current_library.get() is None:
             return None  # a plain thread
     try:
         return _engines[thread_local.name].current_task()
@@ -284,7 +285,7 @@ def _no_hint() -> Any:
 
 def _checked_hint() -> Any:
     # Somebody's own loop may run inside asyncio's.
-    if thread_local.name is None and sniffio.current_async_library_cvar.get() in {None, "asyncio"}:
+    if thread_local.name is None and current_library.get() in {None, "asyncio"}:
         return _native_task()
     return None
 

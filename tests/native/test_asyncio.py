@@ -1141,6 +1141,11 @@ def test_worker_threads_of_a_loop_are_no_loop() -> None:
             assert mutex.statistics().owner is None
         with mutex.try_lock():
             assert mutex.statistics().owner is None
+        for leaked in ("asyncio", "trio", None):
+            sniffio.current_async_library_cvar.set(leaked)
+            mutex.acquire_nowait()
+            assert mutex.statistics().owner is None
+            mutex.release()
         with pytest.raises(UnsupportedLoopError, match="no event loop"):
             mutex.acquire().send(None)
 
