@@ -76,7 +76,7 @@ class Lock(_Described):
         return self._mutex.in_use()
 
     def _is_held(self) -> bool:
-        return self.locked()
+        return self._mutex.in_use()
 
     async def __aenter__(self) -> None:
         if not self._mutex._acquire_at_once():

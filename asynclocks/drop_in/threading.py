@@ -76,7 +76,7 @@ class Lock:
 
     def _is_held(self) -> bool:
         """Is it locked, as far as the running thread can tell?"""
-        return self.locked()
+        return self._mutex.in_use()
 
     def _save(self) -> int:
         """How often it is held, and will be again by `_restore`."""
