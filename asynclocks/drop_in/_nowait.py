@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
 from typing import Any, ClassVar, Protocol
 
 from asynclocks import backends
@@ -24,13 +24,13 @@ class Pauses(Protocol):
 class PausesOfTheLoop:
     """The checkpoints of the loop that runs: trio's; asyncio and webloop have none."""
 
-    async def checkpoint_if_cancelled(self) -> None:
+    def checkpoint_if_cancelled(self) -> Coroutine[Any, Any, None]:
         """Raise if the running task is cancelled."""
-        await running()[0].checkpoint_if_cancelled()
+        return running()[0].checkpoint_if_cancelled()
 
-    async def cancel_shielded_checkpoint(self) -> None:
+    def cancel_shielded_checkpoint(self) -> Coroutine[Any, Any, None]:
         """Let others run once."""
-        await running()[0].cancel_shielded_checkpoint()
+        return running()[0].cancel_shielded_checkpoint()
 
     async def checkpoint(self) -> None:
         """Let others run once, and raise if the running task is cancelled."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from asynclocks.backends import thread_local
 from asynclocks.condvar import Condvar
 from asynclocks.drop_in._common import given, hold_again
 from asynclocks.drop_in._nowait import Blocks, Nowait, current_task
@@ -68,7 +69,7 @@ class OwnedLock(Nowait):
         if self._owner is task:
             raise RuntimeError(self._twice)
         try:
-            if not self._mutex._acquire_at_once():
+            if thread_local.name is not None or not self._mutex._acquire_at_once():
                 self._mutex.acquire_nowait()
         except TryLockError:
             raise self._would_block from None
