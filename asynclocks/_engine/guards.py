@@ -170,9 +170,13 @@ class LooseGuard(Guard):
         except AttributeError:  # it never held anything
             return
         if hold is not None and hold.state is GRANTED:
-            synchronizer = hold.synchronizer
-            synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
+            self._give_up(hold)
             warn_dropped(self)
+
+    def _give_up(self, hold: Ticket) -> None:
+        """Release what it holds, from a finalizer."""
+        synchronizer = hold.synchronizer
+        synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
 
 
 class MappedGuard(Guard, Generic[T]):

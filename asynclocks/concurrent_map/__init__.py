@@ -4,7 +4,9 @@ Each room stands on those below it:
 
     map                what waits: entries, refs, flights by `get_or_insert_with`, `compute`
     dict               what never waits: reads and writes
-    flights entries    one run of an `init` for all who ask; the guards of a key
+    entries refs       the guards of a key
+    holds              what they have in common
+    flights            one run of an `init` for all who ask
     steps              what a write changes, inside the lock
     lock               the one short lock, and the table of held keys
     keys               the line of one key

@@ -84,6 +84,8 @@ class Flight(QueuedSynchronizer):
     def _retract(self, ticket: Ticket) -> None:
         if self._leader is ticket:
             self._leader = None
+            if self._head is None:
+                self.over = True
 
     def _withdraw(self, ticket: Ticket) -> None:
         super()._withdraw(ticket)

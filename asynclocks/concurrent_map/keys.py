@@ -1,8 +1,9 @@
 """The keys of a ConcurrentMap that somebody holds or waits for.
 
 A key is held by a guard, a flight (one run of an ``init``) or a ``compute``. Its bookkeeping is one small synchronizer,
-made when somebody comes and dropped when nobody is left; the commonest hold, an ``async with map.entry(key)``
-that meets nobody, does without: the `Entry` stands for itself in the map's table until somebody else comes.
+made when somebody comes and dropped when nobody is left. The commonest hold, one that meets nobody, does without: until
+somebody else comes, the hold stands in the map's table by itself. It is a `LoneHold` or, of ``async with
+map.entry(key)``, the `Entry`.
 
 Locks are taken in one order only: a flight's, a key's, the map's. Whoever is inside the map's lock takes
 no other, and a finalizer waits for none: what it cannot do at once is left to whoever is inside.
@@ -55,12 +56,12 @@ class SingleFlight(Protocol):
     def waiting(self) -> int: ...
 
 
-class LoneEntry(Protocol):
-    """What a key's line needs of an entry that met nobody until now."""
+class Alone(Protocol):
+    """What a key's line needs of what holds the key and met nobody until now."""
 
-    _staged: Any
-    _hold: Any
-    _owner: Any
+    @property
+    def _idle(self) -> bool: ...
+    def stand_in(self, line: KeyLock) -> None: ...
 
 
 class KeyName:
@@ -166,13 +167,24 @@ class KeyLock(QueuedSynchronizer):
         self._idle = False
         return join(ticket)
 
-    def _take_over(self, entry: LoneEntry) -> None:
-        """Take the place of an entry that met nobody until now. Inside the map's lock."""
-        if entry._staged is not GONE:
-            hold = self._fill_in(Ticket(), EXCLUSIVE, entry._owner)
-            hold.state = GRANTED
-            self.holder = entry._hold = hold
+    def _take_over(self, present: Alone) -> None:
+        """Take the place of what met nobody until now. Inside the map's lock."""
+        if not present._idle:
+            present.stand_in(self)
         self.map._held[self.key] = self
+
+    def hold_for(self, request: Any, owner: Any) -> Ticket:
+        """A hold that is granted without a look. Inside the map's lock."""
+        hold: Ticket = self._fill_in(Ticket(), request, owner)
+        self.let_in(hold)
+        hold.state = GRANTED
+        return hold
+
+    def let_in(self, hold: Ticket) -> None:
+        if hold.request is SHARED:
+            self.readers[hold] = None
+        else:
+            self.holder = hold
 
     # A finalizer or a key's own __eq__ may run while this thread is inside the map's lock: then wait for nobody.
     def _transact(self, change: Callable[[Any], Any], argument: Any) -> Any:
@@ -202,6 +214,41 @@ class KeyLock(QueuedSynchronizer):
 
     def _describe(self) -> str:
         return "idle" if self._idle else f"held, {self._waiting} waiting"
+
+
+class LoneHold(Ticket):
+    """A hold on a key that nobody else asked for until now. It stands in the map's table itself, and has no line.
+
+    It is GRANTED from the beginning, so that it may be in the table. What is not there, or let go, is as good as none.
+    """
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Any, request: Any, owner: Any) -> None:
+        self.key: Any = key
+        self.request = request
+        self.owner = owner
+        self.state = GRANTED
+        self.synchronizer = None  # the line, once somebody else has come; it changes inside the map's lock
+
+    @property
+    def _idle(self) -> bool:
+        # As a KeyLock's.
+        return self.state is not GRANTED
+
+    @property
+    def _hold(self) -> Ticket:
+        # As a guard's.
+        return self
+
+    def _owners(self) -> Iterable[Any]:
+        # As a KeyLock's.
+        return () if self.owner is None else (self.owner,)
+
+    def stand_in(self, line: KeyLock) -> None:
+        """Have this line: somebody else asks for the key. Inside the map's lock."""
+        self.synchronizer = line
+        line.let_in(self)
 
 
 def look_at(other: object, ticket: Ticket) -> bool:

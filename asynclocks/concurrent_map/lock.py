@@ -21,11 +21,14 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
+from weakref import ref
 
-from asynclocks._engine.synchronizer import QueuedSynchronizer, Ticket
+from asynclocks._engine.guards import give_back
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, QueuedSynchronizer, Ticket
 from asynclocks._forks import tell_in_child
 from asynclocks.backends.seam import uninterrupted
+from asynclocks.concurrent_map.keys import LoneHold
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,7 +38,7 @@ MOMENT = 0.1  # s
 
 
 class TableItem(Protocol):
-    """What can stand in the table of held keys: a key's line, or an entry that met nobody."""
+    """What can stand in the table of held keys: a key's line, or what holds a key and met nobody."""
 
     @property
     def key(self) -> Any: ...
@@ -79,6 +82,70 @@ class LockedDict(dict[K, V]):
             if self._deferred:
                 self._catch_up()
 
+    # Holds that meet nobody.
+    @uninterrupted
+    def _stand_alone(self, hold: LoneHold) -> bool:
+        """Let this hold its key, without a line. False: the key has a line, or somebody is inside the lock."""
+        token = self._token
+        _in_map: Any = self
+        try:
+            del token[0]
+        except IndexError:
+            _in_map = None
+            hold.state = WITHDRAWN
+            return False
+        try:
+            try:
+                present = self._held.setdefault(hold.key, hold)
+            finally:
+                token += (_in_map := (None,))
+                if self._deferred:
+                    self._catch_up()
+        except BaseException:
+            hold.state = WITHDRAWN  # in the table perhaps, and as good as none
+            raise
+        if present is hold:
+            return True
+        hold.state = WITHDRAWN
+        return False
+
+    @uninterrupted
+    def _end_alone(self, hold: LoneHold) -> bool | None:
+        """Let go of what has no line. False: it had let go before; None: it has a line by now, and still holds."""
+        token = self._token
+        _in_map: Any = self
+        try:
+            del token[0]
+        except IndexError:  # wait for nobody: this is a finalizer perhaps
+            _in_map = None
+            if hold.state is not GRANTED:
+                return False
+            hold.state = RELEASED  # from now on it is as good as none, unless it gets a line in this moment
+            self._clean_up_surely(hold)
+            return True
+        try:
+            return self._leave_table(hold)
+        finally:
+            token += (_in_map := (None,))
+            if self._deferred:
+                self._catch_up()
+
+    def _end_hold(self, hold: Ticket) -> bool:
+        """Let go, with or without a line. False: it had let go before."""
+        if hold.synchronizer is None:
+            ended = self._end_alone(cast(LoneHold, hold))
+            if ended is not None:
+                return ended
+        return give_back(hold)
+
+    def _drop_hold(self, hold: Ticket) -> None:
+        """The same in a finalizer."""
+        line = hold.synchronizer
+        if line is None:
+            self._clean_up(cast(LoneHold, hold))
+        else:
+            line._give_from_finalizer(line._release_dropped, hold)
+
     def _after_fork(self) -> None:
         """In the child: free the lock, unless the thread that forked is inside, and the lines of the keys."""
         if not self._is_inside():
@@ -109,6 +176,14 @@ class LockedDict(dict[K, V]):
         """Clear away what let go: from the table, or a hold; whoever is inside the lock does it on leaving."""
         self._deferred.append(item)
         self._catch_up()
+
+    def _clean_up_surely(self, item: TableItem) -> None:
+        """The same of what is marked as gone already: nobody else would."""
+        try:
+            self._clean_up(item)
+        except BaseException:
+            self._clean_up(item)
+            raise
 
     def _catch_up(self) -> None:
         """Ring the bells, and clear away what can be cleared away now.
@@ -143,21 +218,44 @@ class LockedDict(dict[K, V]):
         finally:
             token += (_in_map := (None,))
         if hold is not None:
-            hold.synchronizer._give_from_finalizer(hold.synchronizer._release, hold)
+            line = hold.synchronizer
+            line._give_from_finalizer(line._withdraw if hold.state is GRANTED else line._retract, hold)
         return True
+
+    def _weakly(self, task: Any) -> Any:
+        """What refers to the running task weakly. The map keeps it: the task's next hold finds it made."""
+        owner = self._owner
+        if owner() is not task:
+            owner = self._owner = ref(task)
+        return owner
 
     # Inside the lock.
     def _drop(self, item: TableItem) -> Ticket | None:
         """Drop an idle item from the table; the hold that is still to be given back, if there is one."""
-        hold: Ticket | None = getattr(item, "_hold", None)  # of an entry that somebody else came to
+        hold: Ticket | None = getattr(item, "_hold", None)  # of a guard; None of a block that nobody else came to
         if hold is not None:
-            return hold
+            if hold.synchronizer is not None:
+                return hold
+            hold.state = RELEASED
+            item = cast(LoneHold, hold)
         # A key may raise as it is looked up: that is no concern of whoever leaves the lock, and what is idle and stays
         # is as good as gone. It may also use the map there, so that only after the look it is known to be idle.
         with suppress(Exception):
             if self._held.get(item.key) is item and item._idle:
                 self._remove_from_table(item.key)
         return None
+
+    def _leave_table(self, hold: LoneHold) -> bool | None:
+        if hold.synchronizer is not None:
+            return None
+        if hold.state is not GRANTED:
+            return False
+        hold.state = RELEASED  # from now on it is as good as none
+        try:  # noqa: SIM105  # quicker
+            self._remove_from_table(hold.key)
+        except Exception:  # noqa: BLE001, S110  # the key's own, as it is looked up: see `_drop`
+            pass
+        return True
 
     def _is_held(self, key: K) -> bool:
         item = self._held.get(key)

@@ -11,18 +11,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from asynclocks import backends
-from asynclocks._engine.acquisition import Acquisition, new_object
+from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import give_back
 from asynclocks._engine.synchronizer import Ticket
-from asynclocks.backends import check_blocking, owner_here, whose_turn
+from asynclocks.backends import check_blocking, owner_here, thread_here, whose_turn
 from asynclocks.backends.seam import made_by, uninterrupted
 from asynclocks.concurrent_map.dict import SharedDict
 from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry
 from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
-from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, SHARED, UNUSED, KeyLock, KeyName
-from asynclocks.concurrent_map.refs import Ref, ref_block
+from asynclocks.concurrent_map.holds import LooseKeyGuard, key_block
+from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, KeyLock, KeyName
+from asynclocks.concurrent_map.refs import LooseRef, Ref, RefBlock
 
 if TYPE_CHECKING:
     from asynclocks.statistics import ConcurrentMapStatistics
@@ -66,14 +66,7 @@ class ConcurrentMap(SharedDict[K, V]):
             TimeoutError: it was not granted within `timeout` seconds (zero or less tries once); nothing is held.
             DeadlockError: waiting here could never end.
         """
-        deadline = None if timeout is None else deadline_of(timeout)
-        block: EntryBlock[K, V] = new_object(EntryBlock)
-        block._map = self
-        block._key = key
-        block._staged = UNUSED
-        block._hold = None
-        block._deadline = deadline
-        return block
+        return key_block(EntryBlock, self, key, timeout)  # type: ignore[no-any-return]
 
     @uninterrupted
     def try_entry(self, key: K) -> Entry[K, V]:
@@ -83,8 +76,8 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyLockedError: somebody holds the key, or queues for it.
         """
         entry: LooseEntry[K, V] = LooseEntry(self, key)
-        entry._hold = self._take_now("try_entry()", key, EXCLUSIVE)
-        return entry._begun()
+        self._take_now("try_entry()", entry)
+        return entry
 
     def blocking_entry(self, key: K, timeout: float | None = None) -> Entry[K, V]:
         """Park this thread until it holds `key`, at most `timeout` seconds; zero or less tries once.
@@ -93,9 +86,13 @@ class ConcurrentMap(SharedDict[K, V]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
+        entry: LooseEntry[K, V] = LooseEntry(self, key)
+        if not backends.IN_PYODIDE:  # there a request keeps account of what its plain calls hold
+            check_blocking("blocking_entry()", KeyName(self, key))
+            if entry._take_alone(thread_here()):
+                return entry
         line: Any = self._line_of(key)
         left, deadline = timeout, math.inf if timeout is None else monotonic() + timeout
-        entry: LooseEntry[K, V] = LooseEntry(self, key)
         while True:
             hold = line._acquire_blocking("blocking_entry()", EXCLUSIVE, left)
             if hold.request is EXCLUSIVE:
@@ -111,7 +108,7 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyError: the key is absent.
             DeadlockError: waiting here could never end.
         """
-        return ref_block(self, key, timeout)
+        return key_block(RefBlock, self, key, timeout)  # type: ignore[no-any-return]
 
     @uninterrupted
     def try_ref(self, key: K) -> Ref[K, V]:
@@ -121,9 +118,9 @@ class ConcurrentMap(SharedDict[K, V]):
             KeyLockedError: somebody holds the key exclusively, or queues for it.
             KeyError: the key is absent.
         """
-        ref: Ref[K, V] = Ref()
-        ref._hold = self._take_now("try_ref()", key, SHARED)
-        return self._checked(ref)
+        ref: LooseRef[K, V] = LooseRef(self, key)
+        self._take_now("try_ref()", ref)
+        return ref
 
     # Single flight.
     async def get_or_insert_with(
@@ -221,34 +218,22 @@ class ConcurrentMap(SharedDict[K, V]):
                 return hold
             line = hold.request
 
-    def _take_now(self, what: str, key: K, request: Any) -> Ticket:
-        hold = self._hold_now(key, request, owner_here())
-        if hold is None:
-            raise self._refusal(what, key)
-        return hold
+    @uninterrupted
+    def _take_now(self, what: str, guard: LooseKeyGuard[K, V]) -> None:
+        owner = owner_here()
+        if not guard._take_alone(owner):
+            guard._hold = self._hold_now(what, guard.key, guard._request, owner)
+            guard._begun()
 
-    def _hold_now(self, key: K, request: Any, owner: Any) -> Ticket | None:
-        """The hold, or None where waiting would be needed."""
+    def _hold_now(self, what: str, key: K, request: Any, owner: Any) -> Ticket:
         line: Any = self._line_of(key)
         while True:
             hold: Ticket | None = line._acquire_now(request, owner)
-            if hold is None or hold.request is request:
+            if hold is None:
+                raise self._refusal(what, key)
+            if hold.request is request:
                 return hold
             line = hold.request
-
-    @uninterrupted
-    async def _ref(self, key: K, deadline: Deadline | None) -> Ref[K, V]:
-        ref: Ref[K, V] = Ref()
-        ref._hold = await self._take(key, SHARED, deadline)
-        return self._checked(ref)
-
-    def _checked(self, ref: Ref[K, V]) -> Ref[K, V]:
-        try:
-            self[ref.key]
-        except BaseException:  # perhaps the key's own __eq__ raises
-            give_back(ref._hold)
-            raise
-        return ref
 
     # Flights.
     def _flight_to(self, key: K) -> Flight:

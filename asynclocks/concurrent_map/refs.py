@@ -2,82 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Hashable
-from typing import Any, Generic, TypeVar, cast
-from weakref import ref
+from collections.abc import Hashable
+from typing import Any, TypeVar
 
-from asynclocks import backends
-from asynclocks._engine.acquisition import Block, new_object, unused
-from asynclocks._engine.deadline import deadline_of
-from asynclocks._engine.guards import LooseGuard
-from asynclocks.backends import thread_local
-from asynclocks.concurrent_map.keys import SHARED, KeyName
+from asynclocks._engine.guards import give_back, shown_as
+from asynclocks._engine.ticket import GRANTED
+from asynclocks.backends.seam import uninterrupted
+from asynclocks.concurrent_map.holds import KeyBlock, KeyGuard, LooseKeyGuard
+from asynclocks.concurrent_map.keys import GONE, SHARED, UNCHANGED
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Ref(LooseGuard, Generic[K, V]):
+class Ref(KeyGuard[K, V]):
     """A shared hold on one key: while anybody has one, nobody writes the key."""
 
-    __slots__ = ("__weakref__", "_hold")
+    __slots__ = ()
 
-    @property
-    def key(self) -> K:
-        """The key it holds, or held."""
-        return cast(K, self._hold.synchronizer.key)
+    _request = SHARED
 
     @property
     def value(self) -> V:
         """The value. Raises GuardReleasedError after the release."""
         if self.released:
             self._refuse()
-        return cast(V, self._hold.synchronizer.map[self.key])
+        return self._map[self._key]
+
+    def _check(self) -> None:
+        try:
+            self._map[self._key]
+        except BaseException:  # perhaps the key's own __eq__ raises
+            self._finish(commit=False)
+            raise
 
 
-class RefBlock(Block[Ref[Any, Any]]):
-    """What ``map.ref(key)`` returns."""
+class LooseRef(Ref[K, V], LooseKeyGuard[K, V]):
+    """The ref of everything but ``async with map.ref(key)``."""
 
-    __slots__ = ("_key", "_map", "_timeout")
-
-    _what = "ref()"
-    _key: Any
-    _map: Any
-    _timeout: float | None
+    __slots__ = ()
 
     @property
-    def _of(self) -> KeyName:  # type: ignore[override]  # said where somebody asks
-        return KeyName(self._map, self._key)
+    def released(self) -> bool:
+        return self._hold.state is not GRANTED
 
-    def _now(self) -> Ref[Any, Any] | None:
-        if thread_local.name is not None:
-            return None
+    @uninterrupted
+    def _finish(self, commit: bool) -> bool:  # there is nothing to commit
+        return self._map._end_hold(self._hold)
+
+
+class RefBlock(Ref[K, V], KeyBlock[K, V]):  # type: ignore[misc]  # `_of` is the guard's
+    """What ``map.ref(key)`` returns."""
+
+    __slots__ = ()
+
+    _what = "ref()"
+    _loose = LooseRef
+
+    @uninterrupted
+    def _finish(self, commit: bool) -> bool:  # there is nothing to commit
+        if self._staged is not UNCHANGED:
+            return False
+        if self._hold is None and self._leave_table():
+            return True
+        ended = give_back(self._hold)
+        self._staged = GONE
+        return ended
+
+    def _leave_table(self) -> bool:
+        """Let go if it has no line. It waits for nobody: perhaps this is a finalizer."""
+        of = self._map
+        token = of._token
+        _in_map: Any = of
         try:
-            task = backends.hint()
-        except RuntimeError:  # not asyncio
-            return None
-        if task is None:
-            return None
-        guard: Ref[Any, Any] = Ref()
-        guard._hold = hold = self._map._hold_now(self._key, SHARED, ref(task))
-        return None if hold is None else self._map._checked(guard)
+            del token[0]
+        except IndexError:
+            _in_map = None
+            self._staged = GONE  # as good as none, unless it gets a line in this moment
+            of._clean_up_surely(self)
+            return True
+        try:
+            if self._hold is not None:
+                return False
+            held = of._held
+            key = self._key
+            self._staged = GONE
+            if len(held) == 1:
+                held.clear()
+            else:
+                del held[key]
+            return True
+        finally:
+            token += (_in_map := (None,))
+            if of._deferred:
+                of._catch_up()
 
-    def _later(self) -> Coroutine[Any, Any, Ref[Any, Any]]:
-        return self._map._ref(self._key, deadline_of(self._timeout))  # type: ignore[no-any-return]
+    @uninterrupted
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+        if exc_type is not None:
+            self._roll_back(exc_type)
+        else:
+            self._finish(commit=False)
 
 
-def ref_block(of: object, key: object, timeout: float | None) -> RefBlock:
-    """A new one.
-
-    Raises:
-        TypeError: `timeout` is no number.
-        ValueError: `timeout` is not a number (NaN).
-    """
-    if timeout is not None and not timeout >= 0:
-        deadline_of(timeout)
-    block: RefBlock = new_object(RefBlock)
-    block._map = of
-    block._key = key
-    block._timeout = timeout
-    block._take = unused
-    return block
+shown_as("Ref", LooseRef, RefBlock)

@@ -236,13 +236,13 @@ async def test_repr_tells_what_was_asked_of_whom() -> None:
 
 
 async def test_one_of_a_maps_ref_is_used_once_and_tells_of_whom_it_was_asked() -> None:
-    """It has no short way, unlike those of the other locks."""
+    """Entered, it is the ref itself."""
     cache = ConcurrentMap({"k": 1})
     asked = cache.ref("k")
     assert re.fullmatch(r"<ref\(\) of .*'k'.*>", repr(asked))
     async with asked as ref:
         assert ref.value == 1
-    with pytest.raises(RuntimeError, match=r"<ref\(\) of .* already; ask the lock for a new one"):
+    with pytest.raises(RuntimeError, match=r"<Ref of .* already; ask the map for a new one"):
         await asked
     with pytest.warns(RuntimeWarning, match=r"<ref\(\) of .* was never awaited"):
         cache.ref("k")

@@ -751,6 +751,8 @@ def test_guards_refuse_to_be_copied_and_say_what_they_hold() -> None:
         assert repr(entry).startswith("<Entry of key 'a' of ConcurrentMap at ")
         with pytest.raises(TypeError, match="cannot pickle or copy"):
             copy.copy(entry)
+        with pytest.raises(KeyLockedError):
+            m.try_ref("a")
         assert "held" in repr(m._held["a"])
 
 

@@ -75,7 +75,9 @@ def test_who_waits_in_a_line_that_is_not_the_keys_is_sent_on(m: Stale) -> None:
 
     async def main() -> None:
         with m.try_entry("a"):
-            m.stale_lines += [KeyLock(m, "a"), m._line_of("a")]
+            with pytest.raises(KeyLockedError):
+                m.try_ref("a")  # now the key has a line
+            m.stale_lines.append(KeyLock(m, "a"))
             waiting = asyncio.ensure_future(_taken(m.ref("a")))
             await asyncio.sleep(0)
             assert not m.stale_lines
@@ -447,7 +449,9 @@ def test_what_could_not_be_cleared_away_is_looked_at_again_if_whoever_was_inside
             return self.met < 0 and super()._clear_away(item)
 
     m = Met({"a": 1})
-    m.try_ref("a").release()
+    first, last = m.try_ref("a"), m.try_ref("a")  # two, for a line
+    first.release()
+    last.release()
     assert m.met == -1
     assert_idle(m)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
+from asynclocks import ConcurrentMap, Condvar, Mutex, Notify, OnceCell, RwLock, Semaphore
 from asynclocks.backends.workers import request as request_module
 from asynclocks.backends.workers.monitor import RequestParker
 from asynclocks.backends.workers.reaping import PATIENCE, end
@@ -379,6 +379,26 @@ async def test_lock_that_nobody_waited_for_is_recovered_by_a_part_that_asks_firs
     await requests.beat("B", times=MISSED + 1)
     said = [(await requests.begin(name, ask())).result() for name in "CD"]
     assert said == [True, False]
+
+
+@in_requests
+@pytest.mark.parametrize("take", [ConcurrentMap.try_entry, ConcurrentMap.try_ref])
+async def test_a_key_that_a_dead_request_held_and_nobody_waited_for_is_free(requests: Requests, take: Any) -> None:
+    """It says nothing of a holder that died: what an entry changed was rolled back."""
+    mutex, cache = Mutex(), ConcurrentMap({"k": 1})
+
+    async def take_both() -> None:
+        with take(cache, "k"):
+            await hold(mutex)
+
+    await requests.begin("A", take_both())
+    waiter = Line(mutex)
+    await requests.begin("B", waiter.take("B"))
+    requests.kill("A")
+    await requests.beat("B", times=MISSED + 1)
+    assert waiter.recovered == ["B"]
+    with cache.try_entry("k") as entry:
+        assert not entry.recovered
 
 
 @in_requests

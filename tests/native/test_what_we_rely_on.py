@@ -30,6 +30,7 @@ from asynclocks.backends.seam import LoopBackend
 from asynclocks.concurrent_map.dict import SharedDict
 from asynclocks.concurrent_map.entries import EntryBlock
 from asynclocks.concurrent_map.lock import LockedDict
+from asynclocks.concurrent_map.refs import RefBlock
 from tests.native.programs import run
 from tests.native.threaded import results
 from tests.support import no_collector
@@ -178,9 +179,12 @@ QUIET = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "STORE_FAST", "NOP", "COPY
     [
         LockedDict._inside,
         LockedDict._clear_away,
+        LockedDict._stand_alone,
+        LockedDict._end_alone,
         SharedDict.__setitem__,
         EntryBlock.__aenter__,
         EntryBlock.__aexit__,
+        RefBlock._leave_table,
     ],
     ids=lambda function: function.__qualname__,
 )

@@ -36,7 +36,7 @@ def held_by(tasks: Iterable[asyncio.Task[Any]]) -> Iterator[Any]:
     """
     for found in gc.get_referrers(*map(ref, tasks)):
         if isinstance(found, Ticket):
-            if getattr(found, "state", None) is State.GRANTED:
-                yield found.synchronizer
+            if getattr(found, "state", None) is State.GRANTED and found.synchronizer is not None:
+                yield found.synchronizer  # there is none where nobody ever came to a map's key
         elif hasattr(found, "_transact") and getattr(found, "_held", None) is not None:  # a mutex held by a block
             yield found
