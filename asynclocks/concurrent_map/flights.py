@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from asynclocks._engine.synchronizer import RELEASED, QueuedSynchronizer, Ticket
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, QueuedSynchronizer, Ticket
 from asynclocks.backends.seam import uninterrupted
-from asynclocks.concurrent_map.keys import FLIGHT, MISSING, KeyLock, KeyTable, look_at
+from asynclocks.concurrent_map.keys import FLIGHT, MISSING, KeyLock, KeyTable, LoneHold, look_at
 
 LEAD: Any = "run your init"
 AGAIN: Any = "it was over before you came: look again"
@@ -219,3 +219,22 @@ class Flight(QueuedSynchronizer):
     def _describe(self) -> str:
         state = "over" if self.over else "running" if self._ready else "queued"
         return f"{state}, {self._waiting} waiting"
+
+
+class LoneFlight(LoneHold):
+    """A run of an `init` that nobody else asked for until now. Once somebody comes to its key, it leads a flight."""
+
+    __slots__ = ()
+
+    def __init__(self, key: Any, owner: Any) -> None:
+        super().__init__(key, LEAD, owner)
+
+    def stand_in(self, line: KeyLock) -> None:
+        flight = Flight(line.map, self.key)
+        flight._leader = self
+        flight._ready = True
+        flight._hold = hold = line._fill_in(FlightHold(flight), FLIGHT, flight._leading_task)
+        hold.state = GRANTED
+        line.flight = flight
+        line.holder = hold
+        self.synchronizer = flight

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from asynclocks._engine.synchronizer import GRANTED, QueuedSynchronizer, Reentered, Ticket
+from asynclocks._engine.synchronizer import GRANTED, WITHDRAWN, QueuedSynchronizer, Reentered, Ticket
 
 # What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
 EXCLUSIVE: Any = "an entry"
@@ -171,6 +171,7 @@ class KeyLock(QueuedSynchronizer):
         """Take the place of what met nobody until now. Inside the map's lock."""
         if not present._idle:
             present.stand_in(self)
+            self._idle = False
         self.map._held[self.key] = self
 
     def hold_for(self, request: Any, owner: Any) -> Ticket:
@@ -219,7 +220,7 @@ class KeyLock(QueuedSynchronizer):
 class LoneHold(Ticket):
     """A hold on a key that nobody else asked for until now. It stands in the map's table itself, and has no line.
 
-    It is GRANTED from the beginning, so that it may be in the table. What is not there, or let go, is as good as none.
+    GRANTED is what stands there, with a line or without. One that let go and is still there is as good as none.
     """
 
     __slots__ = ("key",)
@@ -228,7 +229,7 @@ class LoneHold(Ticket):
         self.key: Any = key
         self.request = request
         self.owner = owner
-        self.state = GRANTED
+        self.state = WITHDRAWN
         self.synchronizer = None  # the line, once somebody else has come; it changes inside the map's lock
 
     @property

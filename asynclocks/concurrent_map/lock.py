@@ -92,10 +92,10 @@ class LockedDict(dict[K, V]):
             del token[0]
         except IndexError:
             _in_map = None
-            hold.state = WITHDRAWN
             return False
         try:
             try:
+                hold.state = GRANTED
                 present = self._held.setdefault(hold.key, hold)
             finally:
                 token += (_in_map := (None,))

@@ -14,12 +14,12 @@ from asynclocks import backends
 from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.callbacks import check_init, refuse_awaitable
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.synchronizer import Ticket
-from asynclocks.backends import check_blocking, owner_here, thread_here, whose_turn
-from asynclocks.backends.seam import made_by, uninterrupted
+from asynclocks._engine.synchronizer import GRANTED, Ticket
+from asynclocks.backends import check_blocking, native, owner_here, thread_here, whose_turn
+from asynclocks.backends.seam import made_by, uninterrupted, weakly
 from asynclocks.concurrent_map.dict import SharedDict
 from asynclocks.concurrent_map.entries import Entry, EntryBlock, LooseEntry
-from asynclocks.concurrent_map.flights import LEAD, Flight, Outcome
+from asynclocks.concurrent_map.flights import LEAD, Flight, LoneFlight, Outcome
 from asynclocks.concurrent_map.holds import LooseKeyGuard, key_block
 from asynclocks.concurrent_map.keys import EXCLUSIVE, MISSING, KeyLock, KeyName
 from asynclocks.concurrent_map.refs import LooseRef, Ref, RefBlock
@@ -161,6 +161,19 @@ class ConcurrentMap(SharedDict[K, V]):
             value: Any = self.get(key, MISSING)
             if value is not MISSING:
                 return cast(V, value)
+            alone = LoneFlight(key, thread_here())
+            try:
+                # In Pyodide a request keeps account of what its plain calls hold.
+                if not backends.IN_PYODIDE and self._stand_alone(alone):
+                    value = self.get(key, MISSING)
+                    if value is MISSING:
+                        value = _made_blocking(init)
+                        self._inside(self._put_and_leave, alone, value)
+                    self._land(alone, value)
+                    return cast(V, value)
+            except BaseException as error:
+                self._crash_surely(alone, error)
+                raise
             flight = self._flight_to(key)
             ticket = flight._acquire_blocking(what, None, left)
             if ticket.request is LEAD:
@@ -245,6 +258,20 @@ class ConcurrentMap(SharedDict[K, V]):
     @uninterrupted
     async def _fly(self, key: K, init: Callable[[], Any], deadline: Deadline | None) -> V:
         check_init(init, "get_or_insert_with()")
+        backend, task = whose_turn()
+        if task is not None and (deadline is None or backend is native):  # others may have no timers, and say so below
+            alone = LoneFlight(key, weakly(task))
+            try:
+                if self._stand_alone(alone):
+                    value: Any = self.get(key, MISSING)
+                    if value is MISSING:
+                        value = await made_by(init)
+                        self._inside(self._put_and_leave, alone, value)
+                    self._land(alone, value)
+                    return cast(V, value)
+            except BaseException as error:
+                self._crash_surely(alone, error)
+                raise
         while True:
             ticket: Ticket = await self._flight_to(key)._acquire(deadline=deadline)
             if ticket.request is LEAD:
@@ -264,6 +291,28 @@ class ConcurrentMap(SharedDict[K, V]):
                 finally:
                     del outcome
 
+    def _put_and_leave(self, alone: LoneFlight, value: Any) -> Any:
+        """Store what it made and, if it still has no line, let go. Inside the lock."""
+        old = self._put(alone.key, value)
+        self._leave_table(alone)
+        return old
+
+    def _land(self, alone: LoneFlight, value: Any) -> None:
+        """Let go, if it still holds: nothing was to be made, or somebody came and waits for the value."""
+        if alone.state is GRANTED and self._end_alone(alone) is None:
+            alone.synchronizer.succeed(alone, value)
+
+    def _crash(self, alone: LoneFlight, error: BaseException) -> None:
+        if self._end_alone(alone) is None:
+            alone.synchronizer.fail(alone, error)
+
+    def _crash_surely(self, alone: LoneFlight, error: BaseException) -> None:
+        try:
+            self._crash(alone, error)
+        except BaseException:
+            self._crash(alone, error)  # nobody else would
+            raise
+
     async def _lead(self, flight: Flight, init: Callable[[], Any]) -> Any:
         value = flight.present()
         if value is MISSING:
@@ -274,8 +323,7 @@ class ConcurrentMap(SharedDict[K, V]):
     def _lead_blocking(self, flight: Flight, init: Callable[[], Any]) -> Any:
         value = flight.present()
         if value is MISSING:
-            value = init()
-            refuse_awaitable(value, "blocking_get_or_insert_with()", "get_or_insert_with()")
+            value = _made_blocking(init)
             self._inside(self._put, flight.key, value)
         return value
 
@@ -283,6 +331,12 @@ class ConcurrentMap(SharedDict[K, V]):
         held = [item for item in list(self._held.values()) if not item._idle]
         waiting = sum(item.waiting() for item in held if isinstance(item, KeyLock))
         return len(self), len(held), waiting
+
+
+def _made_blocking(init: Callable[[], Any]) -> Any:
+    value = init()
+    refuse_awaitable(value, "blocking_get_or_insert_with()", "get_or_insert_with()")
+    return value
 
 
 async def _checkpoint() -> None:

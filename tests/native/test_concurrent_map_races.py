@@ -38,6 +38,9 @@ class Stale(ConcurrentMap[str, int]):
     def _flight_to(self, key: str) -> Flight:
         return self.stale_flights.pop() if self.stale_flights else super()._flight_to(key)
 
+    def _stand_alone(self, hold: Any) -> bool:
+        return not self.stale_flights and super()._stand_alone(hold)
+
 
 @pytest.fixture
 def m() -> Stale:
@@ -105,6 +108,8 @@ def test_whoever_joins_a_flight_that_is_not_the_keys_is_sent_there(m: Stale) -> 
 
         first = asyncio.create_task(m.get_or_insert_with("b", make))
         await asyncio.sleep(0)
+        with pytest.raises(KeyLockedError):
+            m.try_entry("b")  # now the key has a line
         m.stale_flights.append(Flight(m, "b"))
         m.stale_lines.append(KeyLock(m, "b"))
         assert await m.get_or_insert_with("b", never) == 2
@@ -142,14 +147,19 @@ def test_a_caller_that_misses_a_value_by_a_hair_finds_it_before_it_runs_its_init
         raise AssertionError
 
     class Late(Stale):
-        def _flight_to(self, key: str) -> Flight:
-            self[key] = 2
-            return super()._flight_to(key)
+        def _stand_alone(self, hold: Any) -> bool:
+            self[hold.key] = 2
+            return super()._stand_alone(hold)
 
-    late = Late()
-    assert late.blocking_get_or_insert_with("a", never) == 2
-    assert asyncio.run(late.get_or_insert_with("b", never)) == 2
-    assert_idle(late)
+    class LateInAFlight(Late):
+        def _stand_alone(self, hold: Any) -> bool:
+            self[hold.key] = 2
+            return False
+
+    for late in (Late(), LateInAFlight()):
+        assert late.blocking_get_or_insert_with("a", never) == 2
+        assert asyncio.run(late.get_or_insert_with("b", never)) == 2
+        assert_idle(late)
 
 
 def test_a_caller_without_time_leaves_a_flight_to_the_others(m: Stale) -> None:

@@ -20,6 +20,7 @@ from asynclocks import (
     ConcurrentMap,
     Condvar,
     GuardReleasedError,
+    KeyLockedError,
     Mutex,
     Notify,
     RwLock,
@@ -699,7 +700,12 @@ def test_a_flight_that_is_struck_as_it_lands_gives_the_key_back(later: bool, mon
     """The next one can have it."""
     shared: ConcurrentMap[str, int] = ConcurrentMap()
 
+    def come() -> None:
+        with pytest.raises(KeyLockedError):
+            shared.try_entry("a")
+
     def init() -> int:
+        elsewhere(come)  # else there would be no flight
         strike_once(monkeypatch, Flight, "_land", "begins")
         if later:
             monkeypatch.setattr(Flight, "_give", Flight._give_from_finalizer)
