@@ -9,7 +9,7 @@ from asynclocks import backends
 from asynclocks._engine.acquisition import Acquisition, Block, new_object, unused
 from asynclocks._engine.deadline import deadline_of
 from asynclocks._engine.guards import shown_as
-from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, Ticket
+from asynclocks._engine.synchronizer import GRANTED, WITHDRAWN, Ticket
 from asynclocks._rw_guards import (
     LooseReadGuard,
     LooseUpgradableReadGuard,
@@ -52,8 +52,8 @@ class RwBlock(RwGuard[Any], Block[Any]):
         if task is None:
             return None
         guard = type(self)._loose()
-        guard._hold = hold = lock._acquire_now(self._mode, ref(task) if self._tracked else None)
-        return None if hold is None else guard
+        guard._hold = hold = lock._fill_in(Ticket(), self._mode, ref(task) if self._tracked else None)
+        return guard if lock._enter_now(hold) else None
 
     @uninterrupted
     async def _later(self) -> Any:
@@ -63,7 +63,7 @@ class RwBlock(RwGuard[Any], Block[Any]):
         return guard
 
     @uninterrupted
-    async def __aenter__(self) -> Self:  # noqa: C901  # in one go
+    async def __aenter__(self) -> Self:
         if self._take is None:
             self._use()
         self._take = None
@@ -75,31 +75,11 @@ class RwBlock(RwGuard[Any], Block[Any]):
         if task is not None and lock._head is None and not lock._writing:
             hold = Ticket()
             hold.synchronizer = lock
-            hold.request = mode = self._mode
+            hold.request = self._mode
             hold.owner = ref(task) if self._tracked else None
             hold.state = WITHDRAWN
-            inner = lock._lock
-            try:
-                if not inner._is_owned():
-                    inner.acquire()
-                    # What is usual, in one go; the rest is `_acquire`.
-                    if lock._head is not None or lock._writing:
-                        pass
-                    elif mode is READ and not lock._upgradable and len(lock._reading) < lock._max_readers:
-                        lock._reading[hold] = None
-                        hold.state = GRANTED
-                        self._hold = hold
-                    elif lock._admit(hold):
-                        hold.state = GRANTED
-                        self._hold = hold
-                    inner.release()
-                    if lock._deferred:
-                        lock._catch_up()
-            except BaseException:
-                lock._mend(None)
-                lock._give(lock._withdraw, hold)
-                raise
-            if hold.state is GRANTED:
+            if lock._enter_now(hold):
+                self._hold = hold
                 return self
         deadline = deadline_of(self._timeout)
         self._hold = await lock._acquire(self._mode, tracked=self._tracked, task=task, deadline=deadline)
@@ -107,31 +87,8 @@ class RwBlock(RwGuard[Any], Block[Any]):
 
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
-        hold = self._hold
-        lock = self._lock
-        try:
-            # Whoever takes the hold out of the table has released it. An arrival stands in line first and looks at
-            # the table then, and we look at the line last: one of us sees the other.
-            if hold.request is READ:
-                del lock._reading[hold]
-            elif hold.request is WRITE:
-                del lock._writing[hold]
-            elif hold.request is UPGRADABLE and lock._head is None:  # no upgrade of it waits
-                del lock._upgradable[hold]
-            else:
-                self._leave_block()
-                return
-        except KeyError:  # let go early, or turned into another guard
+        if not self._lock._leave_now(self._hold):
             self._leave_block()
-            return
-        hold.state = RELEASED
-        head = lock._head
-        if head is not None and (not lock._reading or head.request is READ or head.request is UPGRADABLE):
-            try:
-                lock._hand_on()  # while somebody reads, none but a reader can be let in
-            except BaseException:
-                lock._hand_on()
-                raise
 
     def _of(self) -> object:  # type: ignore[override]  # the guard's one
         return self._lock

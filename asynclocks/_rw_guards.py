@@ -10,7 +10,7 @@ from weakref import ref
 
 from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.deadline import Deadline, deadline_of
-from asynclocks._engine.guards import LooseGuard, MappedGuard, shown_as
+from asynclocks._engine.guards import LooseGuard, MappedGuard, give_back, shown_as
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
 from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState, Upgrade
 from asynclocks.backends.seam import uninterrupted
@@ -175,6 +175,14 @@ class UpgradableReadGuard(RwGuard[T]):
 class _Loose(RwGuard[T]):
     # What it is to hold comes by `_hold =`, right from who granted it: no Ctrl-C can get in between.
     __slots__ = ("__weakref__", "_first", "_hold", "_turned_into")
+
+    def _let_go(self) -> bool:
+        hold = self._hold
+        return hold.synchronizer._leave_now(hold) or give_back(hold)
+
+    def __exit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+        if not self._hold.synchronizer._leave_now(self._hold):
+            self._leave_block()
 
 
 class LooseReadGuard(_Loose[T], ReadGuard[T]):

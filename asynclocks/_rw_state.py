@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from asynclocks._engine.deadlock import waits
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, Ticket
-from asynclocks.backends.seam import LoopBackend
+from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import GuardReleasedError
 
 T = TypeVar("T")
@@ -184,6 +184,56 @@ class ReadWriteState(PlacingSynchronizer, Generic[T]):
     def _release_dropped(self, ticket: Ticket) -> None:
         if not self._is_upgrading(ticket):  # else the upgrade is being closed as well, and then gives it back
             self._release(ticket)
+
+    # In and out where nobody is in the way: what is usual, in one go.
+    @uninterrupted
+    def _enter_now(self, hold: Ticket) -> bool:
+        """Let this in, unless somebody queues or is in the way."""
+        lock = self._lock
+        try:
+            if not lock._is_owned():
+                lock.acquire()
+                if self._head is not None or self._writing:
+                    pass
+                elif hold.request is READ and not self._upgradable and len(self._reading) < self._max_readers:
+                    self._reading[hold] = None
+                    hold.state = GRANTED
+                elif self._admit(hold):
+                    hold.state = GRANTED
+                lock.release()
+                if self._deferred:
+                    self._catch_up()
+        except BaseException:
+            self._mend(None)
+            self._give(self._withdraw, hold)
+            raise
+        return hold.state is GRANTED
+
+    @uninterrupted
+    def _leave_now(self, hold: Ticket) -> bool:
+        """Release without the lock. False: an upgrade may be in the way, or it is in no more."""
+        try:
+            # Whoever takes the hold out of the table has released it. An arrival stands in line first and looks at
+            # the table then, and we look at the line last: one of us sees the other.
+            if hold.request is READ:
+                del self._reading[hold]
+            elif hold.request is WRITE:
+                del self._writing[hold]
+            elif hold.request is UPGRADABLE and self._head is None:  # no upgrade of it waits
+                del self._upgradable[hold]
+            else:
+                return False
+        except KeyError:  # let go early, or turned into another guard
+            return False
+        hold.state = RELEASED
+        head = self._head
+        if head is not None and (not self._reading or head.request is READ or head.request is UPGRADABLE):
+            try:
+                self._hand_on()  # while somebody reads, none but a reader can be let in
+            except BaseException:
+                self._hand_on()
+                raise
+        return True
 
     # Who is in the way, for deadlocks.
     def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from asynclocks import backends
 from asynclocks._engine.absent import Absent
 from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.guards import LooseGuard
+from asynclocks._engine.ticket import Ticket
 from asynclocks._rw_blocks import OwnedWriteBlock, ReadBlock, UpgradableReadBlock, WriteBlock, rw_block
 from asynclocks._rw_guards import (
     LooseReadGuard,
@@ -24,7 +26,7 @@ from asynclocks._rw_guards import (
     WriteGuard,
 )
 from asynclocks._rw_state import READ, UPGRADABLE, WRITE, Mode, ReadWriteState
-from asynclocks.backends import owner_here
+from asynclocks.backends import check_blocking, owner_here, thread_here
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.exceptions import TryLockError
 
@@ -131,21 +133,15 @@ class RwLock(ReadWriteState[T]):
             TimeoutError: the time is over; nothing is held.
             RuntimeError: an event loop runs in this thread (in Pyodide: there is no stack switching).
         """
-        guard: LooseReadGuard[T] = LooseReadGuard()
-        guard._hold = self._acquire_blocking("blocking_read()", READ, timeout)
-        return guard
+        return self._take_blocking(LooseReadGuard, "blocking_read()", READ, timeout)
 
     def blocking_write(self, timeout: float | None = None) -> WriteGuard[T]:
         """`blocking_read`, to write."""
-        guard: LooseWriteGuard[T] = LooseWriteGuard()
-        guard._hold = self._acquire_blocking("blocking_write()", WRITE, timeout)
-        return guard
+        return self._take_blocking(LooseWriteGuard, "blocking_write()", WRITE, timeout)
 
     def blocking_upgradable_read(self, timeout: float | None = None) -> UpgradableReadGuard[T]:
         """`blocking_read`, upgradable."""
-        guard: LooseUpgradableReadGuard[T] = LooseUpgradableReadGuard()
-        guard._hold = self._acquire_blocking("blocking_upgradable_read()", UPGRADABLE, timeout)
-        return guard
+        return self._take_blocking(LooseUpgradableReadGuard, "blocking_upgradable_read()", UPGRADABLE, timeout)
 
     def into_inner(self) -> T:
         """The value, when nobody holds the lock or waits for it. The lock stays usable.
@@ -169,9 +165,19 @@ class RwLock(ReadWriteState[T]):
     @uninterrupted
     def _take_now(self, kind: Callable[[], G], mode: Mode) -> G:
         guard = kind()
-        guard._hold = hold = self._acquire_now(mode, owner_here())
-        if hold is None:
+        guard._hold = hold = self._fill_in(Ticket(), mode, owner_here())
+        if not self._enter_now(hold):
             raise TryLockError(f"{self!r} cannot be taken now; wait with `async with`, or try later")
+        return guard
+
+    def _take_blocking(self, kind: Callable[[], G], what: str, mode: Mode, timeout: float | None) -> G:
+        guard = kind()
+        if not (backends.IN_PYODIDE or self._head or self._writing):  # there a request keeps account of plain calls
+            check_blocking(what, self)
+            guard._hold = hold = self._fill_in(Ticket(), mode, thread_here())
+            if self._enter_now(hold):
+                return guard
+        guard._hold = self._acquire_blocking(what, mode, timeout)
         return guard
 
     def _count(self, told: type[RwLockStatistics]) -> RwLockStatistics:

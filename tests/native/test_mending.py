@@ -107,7 +107,7 @@ def _strike_unpark(ticket: Any, *, after: bool) -> None:
 def test_what_was_granted_already_and_is_struck_is_not_held(take: Callable[[RwLock[int]], Any]) -> None:
     """Nobody has a guard of it, so it is given back at once."""
     lock = OpenRwLock(0)
-    lock._serve = strike(lock._serve, after=True)  # type: ignore[method-assign]
+    lock._lock = StruckLock(after=True)
     with pytest.raises(Struck):
         take(lock)
     with lock.try_write():
@@ -265,12 +265,12 @@ def test_what_was_put_off_is_done_though_a_strike_comes_between() -> None:
 
     def let_go_and_strike() -> None:
         del lock._serve
-        other.release()
+        lock._give_back(other._hold)
         raise Struck
 
     lock._serve = let_go_and_strike  # type: ignore[assignment, method-assign]
     with pytest.raises(Struck):
-        guard.release()
+        lock._give_back(guard._hold)  # what a guard calls where it cannot let go without the lock
     with lock.try_write():
         pass
 
