@@ -15,7 +15,7 @@ from asynclocks._engine.synchronizer import GRANTED, RELEASED, Ticket
 from asynclocks.backends import thread_local
 from asynclocks.backends.seam import uninterrupted
 from asynclocks.concurrent_map.flights import Outcome
-from asynclocks.concurrent_map.keys import GONE, SHARED, UNCHANGED, UNUSED, KeyLock, LoneHold, Mark
+from asynclocks.concurrent_map.keys import EXCLUSIVE, GONE, UNCHANGED, UNUSED, KeyLock, LoneHold, Mark
 from asynclocks.concurrent_map.steps import SteppingDict
 
 K = TypeVar("K", bound=Hashable)
@@ -267,14 +267,13 @@ class KeyBlock(KeyGuard[K, V], Acquisition[Any]):  # type: ignore[misc]  # `_of`
                     self._staged = GONE  # in the table perhaps, and as good as none
                     raise
             if present is self:
-                if self._request is SHARED:
+                if self._request is not EXCLUSIVE:
                     self._check()
                 return self
         self._staged = GONE
         self._hold = await of._take(self._key, self._request, self._deadline)
         self._staged = UNCHANGED
-        if self._request is SHARED:
-            self._check()
+        self._check()
         return self
 
     def _enter_table(self) -> Any:

@@ -63,39 +63,35 @@ class RefBlock(Ref[K, V], KeyBlock[K, V]):  # type: ignore[misc]  # `_of` is the
     def _finish(self, commit: bool) -> bool:  # there is nothing to commit
         if self._staged is not UNCHANGED:
             return False
-        if self._hold is None and self._leave_table():
-            return True
-        ended = give_back(self._hold)
-        self._staged = GONE
-        return ended
-
-    def _leave_table(self) -> bool:
-        """Let go if it has no line. It waits for nobody: perhaps this is a finalizer."""
         of = self._map
         token = of._token
         _in_map: Any = of
         try:
             del token[0]
-        except IndexError:
+        except IndexError:  # wait for nobody: this is a finalizer perhaps
             _in_map = None
             self._staged = GONE  # as good as none, unless it gets a line in this moment
             of._clean_up_surely(self)
             return True
         try:
-            if self._hold is not None:
+            if self._staged is not UNCHANGED:  # another thread was quicker
                 return False
-            held = of._held
-            key = self._key
-            self._staged = GONE
-            if len(held) == 1:
-                held.clear()
-            else:
-                del held[key]
-            return True
+            if self._hold is None:
+                held = of._held
+                key = self._key
+                self._staged = GONE
+                if len(held) == 1:
+                    held.clear()
+                else:
+                    del held[key]
+                return True
         finally:
             token += (_in_map := (None,))
             if of._deferred:
                 of._catch_up()
+        ended = give_back(self._hold)
+        self._staged = GONE
+        return ended
 
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:

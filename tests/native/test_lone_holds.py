@@ -126,6 +126,27 @@ def test_a_ref_lets_go_at_once_while_another_thread_is_inside_the_lock(m: Map, r
     assert_idle(m)
 
 
+@pytest.mark.parametrize(
+    "guard",
+    [
+        lambda m: m.try_ref("a"),
+        lambda m: m.try_entry("a"),
+        lambda m: in_block(m.ref("a")),
+        lambda m: in_block(m.entry("a")),
+    ],
+    ids=["ref", "entry", "ref block", "entry block"],
+)
+def test_of_two_threads_that_release_a_guard_in_one_moment_one_does(m: Map, guard: Any) -> None:
+    """What is held beside it stays held."""
+    guard = guard(m)
+    with m.try_entry("b"):
+        meanwhile(m, lambda: elsewhere(guard.release))
+        with pytest.raises(GuardReleasedError):
+            guard.release()
+        assert [*m._held] == ["b"]
+    assert_idle(m)
+
+
 def test_two_threads_that_release_a_ref_while_another_is_inside_the_lock_free_it_once(m: Map) -> None:
     ref = m.try_ref("a")
     outcome: list[object] = []

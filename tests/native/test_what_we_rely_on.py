@@ -184,7 +184,7 @@ QUIET = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "STORE_FAST", "NOP", "COPY
         SharedDict.__setitem__,
         EntryBlock.__aenter__,
         EntryBlock.__aexit__,
-        RefBlock._leave_table,
+        RefBlock._finish,
     ],
     ids=lambda function: function.__qualname__,
 )
