@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asynclocks import backends
 from asynclocks._engine import mutex_state, ticket_queue
 from asynclocks._engine.acquisition import Acquisition
-from asynclocks._engine.deadlock import awaited_by_a_holder
+from asynclocks._engine.deadlock import awaited_by_a_holder, look_again
 from asynclocks._engine.free_mutex import FreeMutex
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks.backends import asyncio
@@ -98,6 +98,7 @@ def _put_in_place(core: object) -> bool:
         Task=backends.native.task_type,
         eager_tasks=asyncio.EAGER_TASKS,
         awaited_by_a_holder=awaited_by_a_holder,
+        look_again=look_again,
         hooks=HOOKS,
         Semaphore=Semaphore,
         Permit=Permit,

@@ -27,7 +27,7 @@ static PyTypeObject *Semaphore, *Permit, *LoosePermit;
 static PyObject *lock_plainly, *acquire_plainly; /* what an acquisition calls that `lock()`, `acquire()` of a semaphore returned */
 static PyObject *backends;                               /* the dict of that module */
 static PyObject *Future, *current_task, *current_tasks, *running_loop, *InvalidStateError, *thread_local, *current_library, *parked_in;
-static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder;
+static PyObject *native, *Task, *eager_tasks, *awaited_by_a_holder, *look_again;
 static PyObject *unpark_anywhere;                        /* AsyncioParker.unpark in Python */
 static PyObject *hooks, *permit_hooks;                   /* names of methods that a subclass may have replaced */
 static PyObject *one, *no_parts;                         /* how many permits are asked for; NO_PARTS of _permits */
@@ -1077,8 +1077,10 @@ static PyObject *semaphore_gets(Enter *e) {
 /* The sleeper was woken. */
 static PyObject *enter_resumes(Enter *e) {
     PyObject *value;
-    if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason */
-        value = park(e->waiter);
+    if (SLOT(e->waiter, ticket.state) == queued) { /* without a reason, or a circle was seen to have closed meanwhile */
+        PyObject *looked = e->way < PERMIT ? PyObject_CallOneArg(look_again, e->waiter) : Py_NewRef(Py_None);
+        value = looked == NULL ? NULL : park(e->waiter);
+        Py_XDECREF(looked);
         if (value == NULL) enter_fails(e);
         if (value == NULL || SLOT(e->waiter, ticket.state) == queued) return value;
         Py_DECREF(value); /* granted meanwhile, by another thread, which may have found no future */
@@ -1652,15 +1654,15 @@ static int is_plain(Pool *pool) {
 static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"FreeMutex", "Mutex", "MutexGuard", "LooseMutexGuard", "Acquisition", "Ticket", "AsyncioParker", "Parked", "queued",
         "granted", "released", "spelled", "resumed", "lock_plainly", "backends", "Future", "current_task", "current_tasks", "running_loop",
-        "InvalidStateError", "thread_local", "current_library", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "hooks", "Semaphore", "Permit",
+        "InvalidStateError", "thread_local", "current_library", "parked_in", "native", "Task", "eager_tasks", "awaited_by_a_holder", "look_again", "hooks", "Semaphore", "Permit",
         "LoosePermit", "acquire_plainly", "permit_hooks", NULL};
     if (done != NULL) { PyErr_SetString(PyExc_RuntimeError, "asynclocks: installed already"); return NULL; }
     PyObject *tasks;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOOO!O!O!O!OO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "$O!O!O!O!O!O!O!O!OOOOOOO!OOOOOOOOOOOOOO!O!O!O!OO!", names, &PyType_Type, &FreeMutex, &PyType_Type, &Mutex,
             &PyType_Type, &MutexGuard, &PyType_Type, &LooseMutexGuard, &PyType_Type, &Acquisition, &PyType_Type, &Ticket,
             &PyType_Type, &AsyncioParker, &PyType_Type, &Parked, &queued, &granted, &released, &spelled, &resumed, &lock_plainly,
             &PyDict_Type, &backends, &Future, &current_task, &tasks, &running_loop, &InvalidStateError, &thread_local, &current_library, &parked_in,
-            &native, &Task, &eager_tasks, &awaited_by_a_holder, &PyTuple_Type, &hooks, &PyType_Type, &Semaphore,
+            &native, &Task, &eager_tasks, &awaited_by_a_holder, &look_again, &PyTuple_Type, &hooks, &PyType_Type, &Semaphore,
             &PyType_Type, &Permit, &PyType_Type, &LoosePermit, &acquire_plainly, &PyTuple_Type, &permit_hooks)) return NULL;
 #define FIND(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, "_" #NAME)) < 0) return NULL;
 #define FIND_PLAIN(GROUP, TYPE, NAME) if ((GROUP.NAME = slot_of(TYPE, #NAME)) < 0) return NULL;
@@ -1704,7 +1706,7 @@ static PyObject *install(PyObject *self, PyObject *args, PyObject *keywords) {
     if (current_tasks != NULL && !PyDict_Check(current_tasks)) { PyErr_SetString(PyExc_TypeError, "asynclocks: no dict of tasks"); return NULL; }
     PyObject *kept[] = {(PyObject *)FreeMutex, (PyObject *)Mutex, (PyObject *)MutexGuard, (PyObject *)LooseMutexGuard, (PyObject *)Acquisition, (PyObject *)Ticket,
         (PyObject *)AsyncioParker, (PyObject *)Parked, queued, granted, released, spelled, resumed, lock_plainly, backends, Future, current_task, tasks, running_loop, InvalidStateError, thread_local, current_library, parked_in, native,
-        Task, eager_tasks, awaited_by_a_holder, hooks, (PyObject *)Semaphore, (PyObject *)Permit, (PyObject *)LoosePermit, acquire_plainly, permit_hooks};
+        Task, eager_tasks, awaited_by_a_holder, look_again, hooks, (PyObject *)Semaphore, (PyObject *)Permit, (PyObject *)LoosePermit, acquire_plainly, permit_hooks};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) Py_INCREF(kept[i]);
     if ((one = PyLong_FromLong(1)) == NULL || (no_parts = PyTuple_New(0)) == NULL) return NULL;
     if ((spare = PyObject_CallNoArgs(PyExc_StopIteration)) == NULL || (done = (PyObject *)PyObject_New(PyObject, &Done_Type)) == NULL) return NULL;

@@ -10,7 +10,8 @@ awaits the looking task, or awaits somebody who does, is as good an end of the c
 holds nothing is not noted in `waits` (`synchronizer` says why); the coroutine that it sleeps in has its ticket.
 
 A task that starts a child and waits for it later cannot be told from one that lets go first. While the owner is one
-of those who will wait, the child looks again from time to time (`Look.AGAIN`).
+of those who will wait, the child looks again from time to time (`Look.AGAIN`). Where nobody tells who will wait, a
+timer of the loop looks at the waits that have stood for a while (`is_stuck`), and rouses one whose circle has closed.
 
 `waits` refers to tasks weakly, and what a ticket refers to leads to no task, so nothing here keeps a task alive.
 """
@@ -28,7 +29,7 @@ from weakref import ref
 
 from asynclocks._engine.ticket import State, Ticket
 from asynclocks._forks import freed_in_child
-from asynclocks.backends import backend_of, in_words
+from asynclocks.backends import backend_of, in_words, running_task
 from asynclocks.backends.seam import LoopBackend, coroutines_in, slept_in
 from asynclocks.exceptions import DeadlockError
 
@@ -119,10 +120,7 @@ def check(task: Any, ticket: Ticket) -> Look:
         cycle = _find_cycle(task, ticket, ends)
         if cycle is None:
             return Look.AGAIN if any(one in later or _is_starting(one) for one in _owners(ticket)) else Look.NO_CYCLE
-        # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
-        if cycle != _find_cycle(task, ticket, _lines_above(task)[0]) or ticket.state is not State.QUEUED:
-            return Look.NO_CYCLE
-        if any(wait is None and _ends_by_itself(one, other) for one, wait, other in cycle):
+        if not _stands(cycle, task, ticket):
             return Look.NO_CYCLE
         if policy == "raise":
             del waits[key_of(task)]
@@ -131,6 +129,52 @@ def check(task: Any, ticket: Ticket) -> Look:
         raise DeadlockError(links, _way_out(cycle))
     warnings.warn(f"deadlock: {'; '.join(links)}", RuntimeWarning, stacklevel=2)
     return Look.NO_CYCLE
+
+
+def _stands(cycle: list[Link], task: Any, ticket: Ticket) -> bool:
+    # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
+    if cycle != _find_cycle(task, ticket, _lines_above(task)[0]) or ticket.state is not State.QUEUED:
+        return False
+    return not any(wait is None and _ends_by_itself(one, other) for one, wait, other in cycle)
+
+
+def is_stuck(ticket: Ticket) -> bool:
+    """Did others close a circle after the task that sleeps with this ticket had parked? To be asked between two steps.
+
+    A circle in which anybody who awaits another has limited its own time ends by itself.
+    """
+    task = ticket.whose()
+    backend = None if task is None or _policy == "off" else _told_by(task)
+    if backend is None or ticket_of(backend.coroutine(task)) is not ticket:  # or it waits until a deadline
+        return False
+    with _graph:
+        cycle = _find_cycle(task, ticket, _lines_above(task)[0])
+        return cycle is not None and _stands(cycle, task, ticket) and not any(map(_has_a_limit, cycle))
+
+
+def _has_a_limit(link: Link) -> bool:
+    task, ticket, _ = link
+    backend = None if ticket is not None else _told_by(task)
+    return backend is not None and backend.has_a_time_limit(task)
+
+
+def look_again(ticket: Ticket) -> None:
+    """`check`, by the running task, which waits with this ticket and was roused.
+
+    Raises:
+        DeadlockError: as there.
+    """
+    task = running_task()
+    if task is None:  # a callback drives a coroutine
+        return
+    key = key_of(task)
+    is_noted = key in waits
+    try:
+        waits[key] = ticket
+        check(task, ticket)
+    finally:
+        if not is_noted:
+            waits.pop(key, None)
 
 
 def _lines_above(task: Any) -> tuple[dict[Hashable, list[Link]], list[Any]]:

@@ -22,7 +22,16 @@ from typing import Any, ClassVar
 from weakref import ref
 
 from asynclocks._engine.deadline import Deadline, over
-from asynclocks._engine.deadlock import Look, awaited_by_a_holder, check as check_deadlock, key_of, waits, waits_now
+from asynclocks._engine.deadlock import (
+    Look,
+    awaited_by_a_holder,
+    check as check_deadlock,
+    is_stuck,
+    key_of,
+    look_again,
+    waits,
+    waits_now,
+)
 from asynclocks._engine.ticket import GRANTED, QUEUED, RELEASED, WITHDRAWN, Ticket
 from asynclocks._engine.ticket_queue import Reentered, TicketQueue, being_closed
 from asynclocks.backends import blocking_parker, native, owner_here, sleeps, thread_here, thread_local, whose_turn
@@ -126,9 +135,15 @@ class QueuedSynchronizer(TicketQueue):
         return ticket
 
     async def _park_on(self, ticket: Any) -> None:
-        """Park again: a park may return without reason."""
+        """Park again: a park may return without reason, or because a circle was seen to have closed meanwhile.
+
+        Raises:
+            DeadlockError: it has.
+        """
         # A loop of its own: CPython's `try` does not include where a loop turns, and there Ctrl-C may come.
         while ticket.state is QUEUED:
+            if self._followed:
+                look_again(ticket)
             await ticket.park()
 
     async def _park_until(self, ticket: Any, end: float) -> None:
@@ -177,6 +192,10 @@ class QueuedSynchronizer(TicketQueue):
             if other is not None and (other is task or waits_now(other) is not None or sleeps(other)):
                 return check_deadlock(task, ticket)
         return Look.NO_CYCLE
+
+    def _is_stuck(self, ticket: Ticket) -> bool:
+        """Is the wait of who sleeps with this ticket part of a circle by now? For a loop's `Watch`."""
+        return is_stuck(ticket)
 
     async def _park_looking(self, task: Any, ticket: Any, backend: LoopBackend) -> None:
         """`_look`, then park. As long as the owner may come to await this task, look again now and then.

@@ -22,6 +22,7 @@ from asynclocks.backends.awaits import (
     sleeper_on,
 )
 from asynclocks.backends.seam import TASKS_HOLD_STILL, LoopBackend
+from asynclocks.backends.watch import Watch
 
 __all__ = ["AsyncioBackend", "AsyncioParker", "InvalidStateError", "current_task", "running_loop"]
 
@@ -61,12 +62,13 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
     alive. When a closed loop is dropped, its sleeping tasks go with it, and their blocks give back what they hold.
     """
 
-    __slots__ = ("__weakref__", "loop", "reference", "thread")
+    __slots__ = ("__weakref__", "loop", "reference", "thread", "watch")
 
     def __init__(self, loop: Any = None) -> None:
         self.loop: Callable[[], Any] = _nothing if loop is None else ref(loop)
         self.thread: int = get_ident()  # asyncio's loops say so better themselves
         self.reference: ref[Parked] = ref(self)
+        self.watch: Watch = Watch(self.reference)
         tell_in_child_at_last(self)
 
     def _after_fork(self) -> None:
@@ -76,8 +78,12 @@ class Parked(dict["AsyncioParker", "Future[None]"]):
 def _parked_in(loop: Any) -> Parked:
     try:
         return loop._asynclocks_parked  # type: ignore[no-any-return]
-    except AttributeError:
-        parked = loop._asynclocks_parked = Parked(loop)
+    except AttributeError:  # nobody waited, so nobody watches
+        parked: Parked | None = getattr(loop, "_asynclocks_table", None)
+        if parked is None:
+            parked = loop._asynclocks_table = Parked(loop)
+        parked.watch.begin(loop)
+        loop._asynclocks_parked = parked
         return parked
 
 

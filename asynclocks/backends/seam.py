@@ -238,6 +238,14 @@ _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITING = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 
 
+async def _a_coroutine() -> None: ...
+
+
+_coroutine = _a_coroutine()
+_DRIVEN = _AWAITING | {type(_coroutine.__await__())}
+_coroutine.close()
+
+
 def slept_in(one: Any) -> Any:
     """What this coroutine or generator awaits; None if it runs.
 
@@ -261,4 +269,4 @@ def coroutines_in(awaitable: Any) -> Iterator[Any]:
             yield awaitable
             awaitable = slept_in(awaitable)
         else:  # a step of an async generator, or what a coroutine's `__await__` returned: they refer to what they drive
-            awaitable = next((driven for driven in get_referents(awaitable) if type(driven) in _AWAITING), None)
+            awaitable = next((driven for driven in get_referents(awaitable) if type(driven) in _DRIVEN), None)

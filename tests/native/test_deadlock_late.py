@@ -1,0 +1,552 @@
+"""A circle that closes after everybody has parked: the parent comes to await a child that waits for what it holds.
+
+Nobody tells asyncio who is going to await a task that was merely started, so each loop looks at the waits that have
+stood for a while (`backends.watch`). Each shape has innocent twins, which stand for several looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+from weakref import ref
+
+import anyio
+import pytest
+
+from asynclocks import ConcurrentMap, DeadlockError, Event, Mutex, RwLock, Semaphore, set_deadlock_policy
+from asynclocks._engine.deadlock import is_stuck, waits
+from asynclocks._engine.synchronizer import QueuedSynchronizer
+from asynclocks.backends import watch
+from tests.native.abandoned import passes
+from tests.native.test_deadlock_awaits import (
+    ASYNCIO,
+    NEED_C_TASKS,
+    Shape,
+    Work,
+    both_kinds_of_tasks,
+    by_await,
+    check_guilty,
+    on_asyncio,
+    started,
+    two_parents,
+)
+from tests.support import settle
+
+LATE = 0.05  # seconds: everybody else has parked by then
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks every few milliseconds."""
+    monkeypatch.setattr(watch, "SOON", 0.002)
+    monkeypatch.setattr(watch, "SELDOM", 0.004)
+    monkeypatch.setattr(watch, "PART", 1)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each look at a wait said."""
+    said: list[bool] = []
+
+    def is_stuck_and_told(self: Any, ticket: Any) -> bool:
+        said.append(is_stuck(ticket))
+        return said[-1]
+
+    monkeypatch.setattr(QueuedSynchronizer, "_is_stuck", is_stuck_and_told)
+    return said
+
+
+def table() -> Any:
+    """The running loop's, if it is watched."""
+    return getattr(asyncio.get_running_loop(), "_asynclocks_parked", None)
+
+
+def look() -> None:
+    """What the timer does. A wait is looked at the second time it is seen."""
+    known: Any = table()
+    known.watch._due = {id(ticket): (0.0, 1.0) for ticket in known}
+    known.watch()
+
+
+def later() -> Any:
+    return anyio.sleep(LATE)
+
+
+async def take(mutex: Mutex[Any]) -> str:
+    async with mutex:
+        return "got it"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110  # it comes by a timer
+        await anyio.sleep(0.005)
+
+
+async def until_looked(looks: list[bool]) -> None:
+    await until(lambda: len(looks) >= 5)
+
+
+@both_kinds_of_tasks
+@pytest.mark.parametrize("shape", ASYNCIO)
+@on_asyncio
+async def test_a_task_that_comes_to_await_a_child_later_is_found_however_it_awaits(
+    shape: Shape, python_tasks: bool
+) -> None:
+    """The child is told."""
+    if python_tasks and shape in NEED_C_TASKS:
+        pytest.skip("asyncio itself does not know such tasks here")
+    await check_guilty(shape, python_tasks=python_tasks, meanwhile=later)
+    assert not waits
+
+
+@pytest.mark.parametrize("kind", ["acquire", "lock", "read", "write", "entry"])
+@on_asyncio
+async def test_every_kind_of_wait_is_looked_at(kind: str) -> None:
+    """In C, in Python, and of a child that holds something itself."""
+    mutex, lock, shared = Mutex(), RwLock(), ConcurrentMap[str, int]()
+    held: dict[str, Any] = {"read": lock.write, "write": lock.read, "entry": lambda: shared.entry("k")}
+    wait: dict[str, Any] = {
+        "acquire": mutex.acquire,
+        "read": lock.read,
+        "write": lock.write,
+        "entry": lambda: shared.entry("k"),
+    }
+
+    async def child() -> None:
+        async with Mutex():
+            with pytest.raises(DeadlockError):
+                await wait.get(kind, mutex.lock)()
+
+    async def parent() -> None:  # the test's own task has a time limit
+        async with held.get(kind, mutex.lock)():
+            await by_await(child, later)
+
+    await started(parent)
+    assert not waits
+
+
+@on_asyncio
+async def test_a_circle_of_four_that_closes_late_is_found_once() -> None:
+    """Through two parents who come to await their children."""
+
+    async def by_await_later(child: Work, meanwhile: Work) -> None:
+        await by_await(child, later)
+
+    errors = await two_parents(by_await_later, noted=True)
+    await until(lambda: errors)  # they are told after that
+    (error,) = errors
+    assert len(error.cycle) == 4
+
+
+@on_asyncio
+async def test_of_two_children_one_is_told_and_the_other_served() -> None:
+    """The error frees the mutex."""
+    mutex = Mutex()
+
+    async def parent() -> list[asyncio.Task[object]]:
+        with pytest.raises(DeadlockError):
+            async with mutex:
+                tasks = [started(lambda: take(mutex)) for _ in range(2)]
+                await later()
+                await asyncio.gather(*tasks)
+        await asyncio.wait(tasks)
+        return tasks
+
+    first, second = await asyncio.create_task(parent())
+    assert isinstance(first.exception(), DeadlockError)
+    assert second.result() == "got it"
+
+
+@on_asyncio
+async def test_a_parent_that_never_awaits_the_child_is_innocent(looks: list[bool]) -> None:
+    """It lets go after a while."""
+    mutex = Mutex()
+    async with mutex:
+        child = started(lambda: take(mutex))
+        await until_looked(looks)
+    assert await child == "got it"
+    assert not any(looks)
+
+
+async def first_of_two(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.wait([child, other], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def wait_with_a_timeout(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.wait([child], timeout=LATE)
+
+
+async def wait_for(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(child), LATE)
+
+
+async def wait_for_in_a_helper(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(asyncio.shield(child)), LATE)
+
+
+async def with_a_time_limit(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LATE):
+            await asyncio.shield(child)
+
+
+async def in_a_scope(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    with anyio.move_on_after(LATE):
+        await asyncio.shield(child)
+
+
+async def for_something_else(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    done = asyncio.Event()
+    child.add_done_callback(lambda _: None)
+    asyncio.get_running_loop().call_later(LATE, done.set)
+    await done.wait()
+
+
+ENDS_BY_ITSELF = [
+    first_of_two, wait_with_a_timeout, wait_for, wait_for_in_a_helper, with_a_time_limit, in_a_scope,
+    for_something_else,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ENDS_BY_ITSELF)
+@on_asyncio
+async def test_a_parent_whose_wait_ends_by_itself_is_innocent(way: Callable[..., Any], looks: list[bool]) -> None:
+    """Whether the child was looked at before or meanwhile."""
+    mutex = Mutex()
+    async with mutex:
+        child, other = started(lambda: take(mutex)), started(later)
+        await until_looked(looks)
+        await way(child, other)
+        assert not child.done()
+    assert await child == "got it"
+    await other
+    assert not any(looks)
+
+
+@pytest.mark.parametrize("how", ["lock", "timeout", "scope"])
+@on_asyncio
+async def test_a_child_that_limits_its_own_time_is_not_told_late_either(how: str, looks: list[bool]) -> None:
+    """It gives up, and the parent goes on."""
+    mutex = Mutex()
+
+    async def child() -> str:
+        if how == "scope":
+            with anyio.move_on_after(LATE * 2):
+                await mutex.lock()
+            return "gave up"
+        with pytest.raises(TimeoutError):
+            if how == "lock":
+                await mutex.lock(timeout=LATE * 2)
+            else:
+                async with asyncio.timeout(LATE * 2):
+                    await mutex.lock()
+        return "gave up"
+
+    async with mutex:
+        task = started(child)
+        await settle()
+        await anyio.sleep(0.01)
+        assert await task == "gave up"
+    assert looks
+    assert not any(looks)
+
+
+@pytest.mark.parametrize("how", ["disowned", "acquired"])
+@on_asyncio
+async def test_a_mutex_that_somebody_else_may_release_is_not_followed_late_either(how: str, looks: list[bool]) -> None:
+    """A sibling does."""
+    mutex = Mutex()
+    if how == "disowned":
+        release = (await mutex.lock()).disown().release
+    else:
+        await mutex.acquire()
+        release = mutex.release
+
+    async def let_go() -> None:
+        await until_looked(looks)
+        release()
+
+    sibling = started(let_go)
+    child = started(lambda: take(mutex))
+    await anyio.sleep(0.01)
+    assert await child == "got it"
+    await sibling
+    assert not any(looks)
+
+
+# the child parks      the parent holds the mutex, awaits the child
+# look: the child is roused, and then, before its step …
+async def stuck(mutex: Mutex[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, asyncio.Task[Any], asyncio.Task[Any]]:
+    """A guard, a child that waits for it, and the parent, who owns it and awaits the child, just before a look."""
+    monkeypatch.setattr(watch, "SOON", 60)
+    guards: list[Any] = []
+    children: list[asyncio.Task[Any]] = []
+
+    async def hold() -> None:
+        guards.append(await mutex.lock())
+        children.append(started(lambda: take(mutex)))
+        await passes()
+        await asyncio.shield(children[0])
+
+    parent = started(hold)
+    await settle()
+    return guards[0], children[0], parent
+
+
+async def in_one_pass(*steps: Callable[[], object]) -> None:
+    """In a callback of the loop's, where no task runs."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: (*(step() for step in steps), done.set_result(None)))
+    await done
+    await settle()
+
+
+@on_asyncio
+async def test_the_look_finds_what_the_others_here_race_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it tells the child."""
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    await in_one_pass(look)
+    with pytest.raises(DeadlockError):
+        await parent
+    assert child.done()
+    guard.release()
+
+
+@pytest.mark.parametrize("first", ["the look", "the grant"])
+@on_asyncio
+async def test_a_grant_that_races_with_the_look_wins(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child has the mutex, and no error."""
+    mutex = Mutex()
+    guard, child, parent = await stuck(mutex, monkeypatch)
+    await in_one_pass(*((look, guard.release) if first == "the look" else (guard.release, look)))
+    assert await child == "got it"
+    await parent
+    assert not mutex.locked()
+
+
+@pytest.mark.parametrize("first", ["the look", "the cancellation"])
+@on_asyncio
+async def test_a_cancellation_that_races_with_the_look_is_one(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is left in line, and nobody is told of a deadlock."""
+    mutex = Mutex()
+    guard, child, parent = await stuck(mutex, monkeypatch)
+    await in_one_pass(*((look, child.cancel) if first == "the look" else (child.cancel, look)))
+    with pytest.raises(asyncio.CancelledError):
+        await child
+    with pytest.raises(asyncio.CancelledError):
+        await parent
+    assert mutex.statistics().waiting == 0
+    guard.release()
+    assert not mutex.locked()
+
+
+@on_asyncio
+async def test_a_circle_that_breaks_before_the_child_runs_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child looks for itself, and waits on."""
+    mutex = Mutex()
+    guard, child, parent = await stuck(mutex, monkeypatch)
+    await in_one_pass(look, parent.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await parent
+    assert not child.done()
+    assert mutex.statistics().waiting == 1
+    guard.release()
+    assert await child == "got it"
+    assert not waits
+
+
+@on_asyncio
+async def test_who_was_roused_is_not_roused_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be told any more what it does."""
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    await in_one_pass(look, look)
+    with pytest.raises(DeadlockError):
+        await parent
+    assert child.done()
+    guard.release()
+
+
+@pytest.fixture
+def policy() -> Iterator[Callable[[Any], Any]]:
+    old = set_deadlock_policy("raise")
+    yield set_deadlock_policy
+    set_deadlock_policy(old)
+
+
+@on_asyncio
+async def test_a_policy_that_warns_lets_the_child_wait_on(
+    policy: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told at each look."""
+    policy("warn")
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="deadlock: .* awaits "):
+            await in_one_pass(look)
+    guard.release()
+    assert await child == "got it"
+    await parent
+
+
+@on_asyncio
+async def test_a_policy_that_does_not_look_does_not_look_late(
+    policy: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even then."""
+    policy("off")
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    await in_one_pass(look)
+    assert not child.done()
+    guard.release()
+    await parent
+
+
+@on_asyncio
+async def test_without_a_gil_the_tasks_of_the_watching_loop_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold still between two steps."""
+    from asynclocks.backends import asyncio as backend
+
+    monkeypatch.setattr(backend, "TASKS_HOLD_STILL", False)
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    await in_one_pass(look)
+    with pytest.raises(DeadlockError):
+        await parent
+    assert child.done()
+    guard.release()
+
+
+@on_asyncio
+async def test_a_coroutine_that_a_callback_drives_is_not_followed() -> None:
+    """It has no task."""
+    mutex = Mutex()
+    guard = await mutex.lock_owned()
+    coroutine = mutex.lock_owned().__await__()
+    await in_one_pass(lambda: coroutine.send(None), look)
+    (ticket,) = table()
+    ticket.rouse()
+    await in_one_pass(lambda: coroutine.send(None))  # it is in line still, and parks again
+    assert mutex.statistics().waiting == 1
+    guard.release()
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    end.value.value.release()
+    assert not mutex.locked()
+
+
+@on_asyncio
+async def test_a_loop_where_nobody_waits_is_not_watched() -> None:
+    """The next one who waits has it watched again."""
+    mutex = Mutex()
+    for _ in range(2):
+        async with mutex:
+            child = started(lambda: take(mutex))
+            await settle()
+            assert len(table()) == 1
+        await child
+        await until(lambda: table() is None)
+
+
+@on_asyncio
+async def test_a_loop_where_nobody_waits_for_an_owner_is_not_watched() -> None:
+    """Permits and events have none; such a wait is served as ever."""
+    limit, event = Semaphore(0), Event()
+    waiting = [started(limit.acquire), started(event.wait)]
+    await settle()
+    await until(lambda: table() is None)
+    event.set()
+    limit.add_permits(1)
+    permit, _ = await asyncio.gather(*waiting)
+    permit.release()  # type: ignore[attr-defined]
+
+
+@on_asyncio
+async def test_a_look_that_is_struck_leaves_the_loop_to_the_next_one_who_parks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C, say."""
+    mutex = Mutex()
+    guard, child, parent = await stuck(mutex, monkeypatch)
+
+    def strike(self: Any, ticket: Any) -> bool:
+        raise ZeroDivisionError
+
+    def struck_look() -> None:
+        with pytest.raises(ZeroDivisionError):
+            look()
+
+    with monkeypatch.context() as struck:
+        struck.setattr(QueuedSynchronizer, "_is_stuck", strike)
+        await in_one_pass(struck_look)
+    assert table() is None
+    another = started(lambda: take(mutex))
+    await settle()
+    assert len(table()) == 2
+    guard.release()
+    await asyncio.gather(child, parent, another)
+
+
+@on_asyncio
+async def test_a_look_takes_a_part_of_the_time_however_many_wait(
+    monkeypatch: pytest.MonkeyPatch, looks: list[bool]
+) -> None:
+    """The rest are looked at another time."""
+    mutex = Mutex()
+    guard, child, parent = await stuck(mutex, monkeypatch)
+    monkeypatch.setattr(watch, "AT_ONCE", -1)
+    await in_one_pass(look)
+    assert looks == []
+    guard.release()
+    await asyncio.gather(child, parent)
+
+
+def test_a_loop_without_timers_serves_all_the_same() -> None:
+    """Nobody watches there."""
+
+    class Timerless(asyncio.SelectorEventLoop):
+        def call_later(self, *args: Any, **options: Any) -> Any:
+            raise NotImplementedError
+
+    async def main() -> None:
+        mutex = Mutex()
+        async with mutex:
+            child = started(lambda: take(mutex))
+            await asyncio.sleep(0)
+        assert await child == "got it"
+
+    loop = Timerless()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_watch_keeps_nothing_alive() -> None:
+    """No context's values, no lock that a wait is over for, no loop that was closed and dropped."""
+    variable: ContextVar[Any] = ContextVar("variable")
+
+    async def main() -> list[ref[Any]]:
+        mutex, value = Mutex(), Event()
+        variable.set(value)
+        async with mutex:
+            child = started(lambda: take(mutex))
+            await anyio.sleep(0.01)
+        await child
+        variable.set(None)
+        return [ref(mutex), ref(value)]
+
+    loop = asyncio.new_event_loop()
+    things = loop.run_until_complete(loop.create_task(main()))
+    gc.collect()
+    assert [thing() for thing in things] == [None, None]
+    assert hasattr(loop, "_asynclocks_parked")  # the timer is due yet
+    things = [ref(loop), loop._asynclocks_parked.reference]
+    loop.close()
+    del loop
+    gc.collect()
+    assert [thing() for thing in things] == [None, None]
