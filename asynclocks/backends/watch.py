@@ -18,6 +18,7 @@ from asyncio import AbstractEventLoop, TimerHandle, _get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -53,27 +54,30 @@ class Watch:
         parked = self._parked()
         del loop._asynclocks_parked  # whatever strikes now: who parks next begins anew
         begun = monotonic()
-        self._look(parked, loop.time(), begun + AT_ONCE)
+        self._look(list(parked), loop.time())
         if self._due:
             next_look = min(due for due, _ in self._due.values()) - loop.time()
             self._begin(loop, min(max(next_look, PART * (monotonic() - begun), PART * AT_ONCE), SELDOM))
             loop._asynclocks_parked = parked
 
-    def _look(self, parked: Any, now: float, end: float) -> None:
+    def _look(self, tickets: list[Any], now: float) -> None:
         """Rouse one whose wait could never end: it looks for itself then. Others may be freed by its error."""
         known, self._due = self._due, {}
-        roused = False
-        for ticket in list(parked):
-            if not _is_followed(ticket):
-                continue
-            due, pause = known.get(id(ticket), (now + SOON, SOON))
-            if due <= now and not roused and monotonic() < end:
-                pause = min(2 * pause, SELDOM)
-                due = now + pause
-                if ticket.synchronizer._is_stuck(ticket):
-                    ticket.rouse()
-                    roused = True
-            self._due[id(ticket)] = due, pause
+        due = []
+        for ticket in filter(_is_followed, tickets):
+            self._due[id(ticket)] = when, _ = known.get(id(ticket), (now + SOON, SOON))
+            if when <= now:
+                due.append((when, ticket))
+        due.sort(key=itemgetter(0))  # the most overdue first: so each one's turn comes
+        end = monotonic() + AT_ONCE
+        for _, ticket in due:
+            pause = min(2 * self._due[id(ticket)][1], SELDOM)
+            self._due[id(ticket)] = now + pause, pause
+            if ticket.synchronizer._is_stuck(ticket):
+                ticket.rouse()
+                return
+            if monotonic() >= end:
+                return
 
 
 def _is_followed(ticket: Any) -> bool:

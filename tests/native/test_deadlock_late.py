@@ -44,7 +44,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks every few milliseconds."""
     monkeypatch.setattr(watch, "SOON", 0.002)
     monkeypatch.setattr(watch, "SELDOM", 0.004)
-    monkeypatch.setattr(watch, "PART", 1)
+    monkeypatch.setattr(watch, "AT_ONCE", 10)
+    monkeypatch.setattr(watch, "PART", 0.001)
 
 
 @pytest.fixture
@@ -495,14 +496,22 @@ async def test_a_look_that_is_struck_leaves_the_loop_to_the_next_one_who_parks(
 async def test_a_look_takes_a_part_of_the_time_however_many_wait(
     monkeypatch: pytest.MonkeyPatch, looks: list[bool]
 ) -> None:
-    """The rest are looked at another time."""
-    mutex = Mutex()
-    guard, child, parent = await stuck(mutex, monkeypatch)
+    """The rest are looked at another time, the most overdue first."""
+    monkeypatch.setattr(watch, "SOON", 60)
+    monkeypatch.setattr(watch, "SELDOM", 60)
     monkeypatch.setattr(watch, "AT_ONCE", -1)
-    await in_one_pass(look)
-    assert looks == []
-    guard.release()
-    await asyncio.gather(child, parent)
+    mutex = Mutex()
+    async with mutex:
+        children = [started(lambda: take(mutex)) for _ in range(3)]
+        await settle()
+        known = table()
+        known.watch._due = {id(ticket): (-due, 1.0) for due, ticket in enumerate(known)}
+        for seen, ticket in enumerate(reversed(list(known))):
+            assert known.watch._due[id(ticket)][0] <= 0
+            known.watch()
+            assert known.watch._due[id(ticket)][0] > 0
+            assert len(looks) == seen + 1
+    await asyncio.gather(*children)
 
 
 def test_a_loop_without_timers_serves_all_the_same() -> None:
