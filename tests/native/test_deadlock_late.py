@@ -37,6 +37,7 @@ from tests.native.test_deadlock_awaits import (
 from tests.support import settle
 
 LATE = 0.05  # seconds: everybody else has parked by then
+LONG = 0.5  # and there were looks
 
 
 @pytest.fixture(autouse=True)
@@ -221,8 +222,9 @@ async def test_a_parent_whose_wait_ends_by_itself_is_innocent(way: Callable[...,
     """Whether the child was looked at before or meanwhile."""
     mutex = Mutex()
     async with mutex:
-        child, other = started(lambda: take(mutex)), started(later)
+        child = started(lambda: take(mutex))
         await until_looked(looks)
+        other = started(later)
         await way(child, other)
         assert not child.done()
     assert await child == "got it"
@@ -238,14 +240,14 @@ async def test_a_child_that_limits_its_own_time_is_not_told_late_either(how: str
 
     async def child() -> str:
         if how == "scope":
-            with anyio.move_on_after(LATE * 2):
+            with anyio.move_on_after(LONG):
                 await mutex.lock()
             return "gave up"
         with pytest.raises(TimeoutError):
             if how == "lock":
-                await mutex.lock(timeout=LATE * 2)
+                await mutex.lock(timeout=LONG)
             else:
-                async with asyncio.timeout(LATE * 2):
+                async with asyncio.timeout(LONG):
                     await mutex.lock()
         return "gave up"
 
