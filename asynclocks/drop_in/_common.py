@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from asynclocks.condvar import Condvar
 from asynclocks.event import Event
-from asynclocks.mutex import MutexGuard
+from asynclocks.mutex import Mutex, MutexGuard
 from asynclocks.semaphore import Semaphore
 
 P = TypeVar("P")
@@ -53,6 +53,34 @@ def give_or_add(semaphore: Semaphore) -> None:
         semaphore.give()
     except ValueError:
         semaphore.add_permits(1)
+
+
+class UnownedLock:
+    """A lock that anybody releases: what is no wait."""
+
+    __slots__ = ()
+
+    _mutex: Mutex[Any]
+    _unlocked: ClassVar[str]  # what the original says of a release too many
+
+    def release(self) -> None:
+        """Unlock, from any task or thread.
+
+        Raises:
+            RuntimeError: it is not locked.
+        """
+        try:
+            self._mutex.release()
+        except RuntimeError as error:
+            raise RuntimeError(self._unlocked) from error
+
+    def locked(self) -> bool:
+        """Is it locked, by somebody who has run since?"""
+        return self._mutex.in_use()
+
+    def _is_held(self) -> bool:
+        """Is it locked, as far as the running thread can tell?"""
+        return self._mutex.in_use()
 
 
 class Flag:

@@ -18,13 +18,20 @@ from typing import Any, Literal, TypeVar
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
 from asynclocks.backends import thread_local
-from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, hold_again, semaphore_of
+from asynclocks.drop_in._common import (
+    ClearableFlag,
+    UnownedCondition,
+    UnownedLock,
+    give_or_add,
+    given,
+    hold_again,
+    semaphore_of,
+)
 from asynclocks.drop_in._rounds import Arrival, Rounds, TellsRounds
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
 T = TypeVar("T")
-NOT_ACQUIRED = "Lock is not acquired."
 
 
 class _Described:
@@ -43,13 +50,15 @@ def _with_waiters(state: str, waiting: int) -> str:
     return f"{state}, waiters:{waiting}" if waiting else state
 
 
-class Lock(_Described):
+class Lock(UnownedLock, _Described):
     """``asyncio.Lock``. Of a `Mutex` given, another spelling.
 
     Released, it goes to who waits first, at once; `locked` says True from when that one runs, as the original does.
     """
 
     __slots__ = ("_mutex",)
+
+    _unlocked = "Lock is not acquired."
 
     def __init__(self, mutex: _mutex.Mutex[Any] | None = None) -> None:
         self._mutex: _mutex.Mutex[Any] = given(mutex, _mutex.Mutex)
@@ -60,24 +69,6 @@ class Lock(_Described):
             await self._mutex.acquire()
         return True
 
-    def release(self) -> None:
-        """Unlock, from any task.
-
-        Raises:
-            RuntimeError: it is not locked.
-        """
-        try:
-            self._mutex.release()
-        except RuntimeError as error:
-            raise RuntimeError(NOT_ACQUIRED) from error
-
-    def locked(self) -> bool:
-        """Is it locked, by somebody who has run since?"""
-        return self._mutex.in_use()
-
-    def _is_held(self) -> bool:
-        return self._mutex.in_use()
-
     async def __aenter__(self) -> None:
         if not self._mutex._acquire_at_once():
             await self._mutex.acquire()
@@ -86,7 +77,7 @@ class Lock(_Described):
         try:
             self._mutex.release()
         except RuntimeError as error:
-            raise RuntimeError(NOT_ACQUIRED) from error
+            raise RuntimeError(self._unlocked) from error
 
     def _state(self) -> str:
         return _with_waiters("locked" if self.locked() else "unlocked", self._mutex.statistics().waiting)

@@ -16,17 +16,16 @@ from typing import Any, TypeVar
 from warnings import warn
 
 from asynclocks import condvar as _condvar, event as _event, mutex as _mutex, semaphore as _semaphore
-from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, give_or_add, given, semaphore_of
+from asynclocks.drop_in._common import ClearableFlag, UnownedCondition, UnownedLock, give_or_add, given, semaphore_of
 from asynclocks.drop_in._rounds import Arrival, Rounds, TellsRounds
 from asynclocks.exceptions import TryAcquireError, TryLockError
 
 __all__ = ["Barrier", "BoundedSemaphore", "BrokenBarrierError", "Condition", "Event", "Lock", "Semaphore"]
 
 T = TypeVar("T")
-UNLOCKED = "release unlocked lock"
 
 
-class Lock:
+class Lock(UnownedLock):
     """``threading.Lock``. Of a `Mutex` given, another spelling.
 
     For sections that are short everywhere also in a thread where an event loop runs, which it blocks as the original
@@ -34,6 +33,8 @@ class Lock:
     """
 
     __slots__ = ("__weakref__", "_mutex")
+
+    _unlocked = "release unlocked lock"
 
     def __init__(self, mutex: _mutex.Mutex[Any] | None = None) -> None:
         self._mutex: _mutex.Mutex[Any] = given(mutex, _mutex.Mutex)
@@ -59,25 +60,6 @@ class Lock:
             return False
         return True
 
-    def release(self) -> None:
-        """Unlock, from any thread.
-
-        Raises:
-            RuntimeError: it is not locked.
-        """
-        try:
-            self._mutex.release()
-        except RuntimeError as error:
-            raise RuntimeError(UNLOCKED) from error
-
-    def locked(self) -> bool:
-        """Is it locked, by somebody who has run since?"""
-        return self._mutex.in_use()
-
-    def _is_held(self) -> bool:
-        """Is it locked, as far as the running thread can tell?"""
-        return self._mutex.in_use()
-
     def _save(self) -> int:
         """How often it is held, and will be again by `_restore`."""
         return 1
@@ -96,7 +78,7 @@ class Lock:
         try:
             self._mutex.release()
         except RuntimeError as error:
-            raise RuntimeError(UNLOCKED) from error
+            raise RuntimeError(self._unlocked) from error
 
     def __repr__(self) -> str:
         return f"<{'locked' if self.locked() else 'unlocked'} {super().__repr__()[1:]}"
