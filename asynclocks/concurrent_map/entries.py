@@ -128,40 +128,48 @@ class EntryBlock(Entry[K, V], KeyBlock[K, V]):  # type: ignore[misc]  # `_of` is
     _loose = LooseEntry
 
     @uninterrupted
-    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
+    async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:  # noqa: C901  # in one go
         if exc_type is not None:
-            self._roll_back(exc_type)
+            try:
+                self._roll_back(exc_type)
+            except BaseException:
+                self._roll_back(exc_type)  # nobody else would
+                raise
             return
         # `_finish`, in one go for what is usual.
         of = self._map
         token = of._token
         _in_map: Any = of
+        usual = False
         try:
             del token[0]
         except IndexError:
             _in_map = None
-            self._finish(commit=True)
-            return
-        try:
-            staged = self._staged
-            usual = self._hold is None and staged is not GONE and staged is not MISSING
-            if usual:
-                self._staged = GONE
-                key = self._key
-                if staged is not UNCHANGED:
-                    old = of.get(key)  # noqa: F841 - kept until the lock is free
-                    set_item(of, key, staged)
-                held = of._held
-                if len(held) == 1:
-                    held.clear()
-                else:
-                    del held[key]
-        finally:
-            token += (_in_map := (None,))
-            if of._deferred:
-                of._catch_up()
+        else:
+            try:
+                staged = self._staged
+                if self._hold is None and staged is not GONE and staged is not MISSING:
+                    usual = True
+                    self._staged = GONE
+                    key = self._key
+                    if staged is not UNCHANGED:
+                        old = of.get(key)  # noqa: F841 - kept until the lock is free
+                        set_item(of, key, staged)
+                    held = of._held
+                    if len(held) == 1:
+                        held.clear()
+                    else:
+                        del held[key]
+            finally:
+                token += (_in_map := (None,))
+                if of._deferred:
+                    of._catch_up()
         if not usual:
-            self._finish(commit=True)
+            try:
+                self._finish(commit=True)
+            except BaseException:
+                self._finish(commit=True)  # nobody else would
+                raise
 
 
 shown_as("Entry", LooseEntry, EntryBlock)

@@ -95,10 +95,14 @@ class RefBlock(Ref[K, V], KeyBlock[K, V]):  # type: ignore[misc]  # `_of` is the
 
     @uninterrupted
     async def __aexit__(self, exc_type: object = None, exc: object = None, traceback: object = None) -> None:
-        if exc_type is not None:
-            self._roll_back(exc_type)
-        else:
-            self._finish(commit=False)
+        try:
+            if exc_type is GeneratorExit:
+                self._roll_back(exc_type)
+            else:
+                self._finish(commit=False)
+        except BaseException:
+            self._roll_back(exc_type)  # nobody else would
+            raise
 
 
 shown_as("Ref", LooseRef, RefBlock)

@@ -419,6 +419,50 @@ def test_a_block_that_is_struck_as_it_is_entered_holds_nothing(
     assert_idle(m)
 
 
+class Failed(Exception):
+    pass
+
+
+@pure
+@pytest.mark.parametrize(
+    ("ask", "call", "fails"),
+    [
+        (ConcurrentMap.ref, "_finish", False),
+        (ConcurrentMap.ref, "_finish", True),
+        (ConcurrentMap.entry, "_roll_back", True),
+    ],
+    ids=["ref", "failed ref", "failed entry"],
+)
+def test_a_block_that_is_struck_as_it_ends_lets_go(
+    m: Map, ask: Any, call: str, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with pytest.raises(Struck):
+            async with ask(m, "a") as guard:
+                strike_once(monkeypatch, type(guard), call, "begins")
+                if fails:
+                    raise Failed
+
+    asyncio.run(main())
+    assert_idle(m)
+
+
+@pure
+def test_an_entry_s_block_that_is_struck_as_it_waits_to_end_is_ended(m: Map, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is inside the lock."""
+
+    async def main() -> None:
+        with pytest.raises(Struck):
+            async with m.entry("a") as entry:
+                entry.value = 2
+                strike_once(monkeypatch, type(entry), "_finish", "begins")
+                meanwhile(m, lambda: TAKEN)
+
+    asyncio.run(main())
+    assert_idle(m)
+    assert m["a"] == 2
+
+
 @pure
 def test_a_flight_of_a_key_that_somebody_came_to_is_over_when_its_leader_is_gone(m: Map) -> None:
     """Nobody asks for its value."""
