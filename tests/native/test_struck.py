@@ -531,6 +531,12 @@ async def key_block(shared: ConcurrentMap[str, int]) -> None:
         entry.value = 1
 
 
+async def ref_block(shared: ConcurrentMap[str, int]) -> None:
+    shared.setdefault("a", 1)
+    async with shared.ref("a"):
+        await asyncio.sleep(0)
+
+
 async def flight(shared: ConcurrentMap[str, int]) -> None:
     async def init() -> int:
         await asyncio.sleep(0)
@@ -580,6 +586,7 @@ COROUTINES: dict[Callable[[Any], Awaitable[None]], Any] = {
     rwlock_blocks: (*RWLOCK, lambda _: False),
     cell_init: (*CELL, lambda _: False),
     key_block: (*MAP, lambda shared: shared.statistics().locked_keys == 1),
+    ref_block: (*MAP, lambda shared: shared.statistics().locked_keys == 1),
     flight: (*MAP, lambda _: False),
 }
 
