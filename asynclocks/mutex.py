@@ -278,10 +278,8 @@ class Mutex(MutexState[T]):
     @uninterrupted
     def _acquire_at_once(self) -> bool:
         """`acquire` by the short way: a task of asyncio's takes a free mutex. False: by the long way."""
-        if not self._free:
-            return False
         try:
-            task = backends.glance()
+            task = backends.glance() if self._free else None
         except RuntimeError:  # not asyncio
             return False
         if task is None:
@@ -309,8 +307,6 @@ class Mutex(MutexState[T]):
         Raises:
             TryLockError: it is held, or somebody queues for it.
         """
-        if not self._free:
-            self._refuse_now()
         task = running_task()
         owner = None if task is None else self._owner
         if task is not None and (owner is None or owner() is not task):
