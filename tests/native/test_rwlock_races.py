@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from asynclocks import DeadlockError, GuardReleasedError, ReadGuard, RwLock
+from asynclocks import DeadlockError, GuardReleasedError, ReadGuard, RwLock, UnsupportedLoopError
 from tests.native.threaded import CrowdedLock, wait_until
 
 
@@ -217,3 +217,41 @@ def test_a_reader_that_leaves_while_the_crowd_is_looked_at_makes_nobody_fail() -
                 await lock.write()
 
     asyncio.run(main())
+
+
+async def _read(lock: RwLock[int]) -> int:
+    with await lock.read() as guard:
+        return guard.value
+
+
+def test_a_free_lock_is_refused_outside_a_loop() -> None:
+    """Also where it was asyncio's loop that ran last, and is over."""
+    lock = RwLock(1)
+    assert asyncio.run(_read(lock)) == 1
+    with pytest.raises(UnsupportedLoopError, match="no event loop runs"):
+        _read(lock).send(None)
+    with lock.try_write():
+        pass
+
+
+def test_a_callback_that_drives_a_coroutine_by_hand_reads() -> None:
+    """No task runs there."""
+    lock = RwLock(1)
+    found: list[object] = []
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def drive() -> None:
+            with pytest.raises(StopIteration) as stopped:
+                _read(lock).send(None)
+            found.append(stopped.value.value)
+            done.set()
+
+        asyncio.get_running_loop().call_soon(drive)
+        await asyncio.wait_for(done.wait(), 30)
+
+    asyncio.run(main())
+    assert found == [1]
+    with lock.try_write():
+        pass
