@@ -200,17 +200,21 @@ class QueuedSynchronizer(TicketQueue):
     async def _park_looking(self, task: Any, ticket: Any, backend: LoopBackend) -> None:
         """`_look`, then park. As long as the owner may come to await this task, look again now and then.
 
+        The longer the line, the less often: one circle is told by any of its children.
+
         Raises:
             DeadlockError: as there.
         """
         look = Look.NO_CYCLE if task is None else self._look(task, ticket)
         if look is not Look.AGAIN:
             await ticket.park()
-        pause = SOON
+        pause = SOON * (self._waiting or 1)
+        seldom = max(pause, SELDOM)
         while look is Look.AGAIN and ticket.state is QUEUED:
             await ticket.park_until(backend.now() + pause)
-            pause = min(2 * pause, SELDOM)
-            look = check_deadlock(task, ticket)
+            pause = min(2 * pause, seldom)
+            if ticket.state is QUEUED:
+                look = check_deadlock(task, ticket)
 
     def _acquire_now(self, request: Any = None, owner: Any = None) -> Any:
         """The granted ticket, or None where waiting would be needed."""

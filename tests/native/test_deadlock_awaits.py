@@ -16,6 +16,8 @@ import anyio.lowlevel
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
+from asynclocks._engine import synchronizer
+from asynclocks._engine.deadlock import Look, check as check_deadlock
 from asynclocks.backends import running as running_here
 from asynclocks.backends.awaits import awaited_of
 from asynclocks.backends.seam import coroutines_in
@@ -215,6 +217,34 @@ async def test_a_task_that_comes_to_wait_later_is_found_as_well(shape: Shape) ->
 async def test_a_task_that_comes_to_await_a_plain_child_later_is_found_as_well() -> None:
     """No group says so before. The loop looks at what has stood for half a second (`test_deadlock_late`)."""
     await check_guilty(by_await, meanwhile=lambda: anyio.sleep(0.01))
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+async def test_a_child_that_was_granted_looks_no_more(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a long line would look as it goes."""
+    looks: list[float] = []  # how long the line was
+
+    def check(task: Any, ticket: Any) -> Look:
+        looks.append(mutex.statistics().waiting)
+        return check_deadlock(task, ticket)
+
+    async def take() -> None:
+        async with mutex:
+            pass
+
+    async def start() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(take)
+            await settle()
+            guard.release()
+
+    mutex = Mutex()
+    monkeypatch.setattr(synchronizer, "SOON", 60.0)
+    monkeypatch.setattr(synchronizer, "check_deadlock", check)
+    guard = mutex.try_lock()
+    await shape(start, nothing)
+    assert looks == [*range(1, 11)]  # each as it parked
 
 
 @pytest.mark.loops("trio")
