@@ -14,7 +14,7 @@ Nothing here refers to a task, a ticket or a lock between two looks.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, TimerHandle, _get_running_loop
+from asyncio import AbstractEventLoop, _get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
@@ -30,11 +30,11 @@ PART = 50  # at least as many times as long as it took is the time till the next
 class Watch:
     """The timer of one loop's table of parked tasks, which `parked` returns."""
 
-    __slots__ = ("_due", "_parked", "_timer")
+    __slots__ = ("_begun", "_due", "_parked")
 
     def __init__(self, parked: Callable[[], Any]) -> None:
         self._parked = parked
-        self._timer: TimerHandle | None = None
+        self._begun = 0  # timers; only the last one counts. Its handle refers to the loop, so it is not kept here.
         # By the `id` of each wait: when it is looked at next, and the pause before that. If another wait gets the
         # `id` of one that ended, it is looked at somewhat sooner or later.
         self._due: dict[int, tuple[float, float]] = {}
@@ -44,12 +44,13 @@ class Watch:
         self._begin(loop, SOON)
 
     def _begin(self, loop: AbstractEventLoop, pause: float) -> None:
-        if self._timer is not None:  # so there is never a second one
-            self._timer.cancel()
+        self._begun += 1
         with suppress(Exception):  # whatever a loop without timers raises
-            self._timer = loop.call_later(pause, self, context=Context())  # a copy would keep its values alive
+            loop.call_later(pause, self, self._begun, context=Context())  # a copy would keep its values alive
 
-    def __call__(self) -> None:
+    def __call__(self, number: int) -> None:
+        if number != self._begun:  # the other one was struck (Ctrl-C) as it began
+            return
         loop: Any = _get_running_loop()
         parked = self._parked()
         del loop._asynclocks_parked  # whatever strikes now: who parks next begins anew

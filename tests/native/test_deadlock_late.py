@@ -34,7 +34,7 @@ from tests.native.test_deadlock_awaits import (
     started,
     two_parents,
 )
-from tests.support import settle
+from tests.support import no_collector, settle
 
 LATE = 0.05  # seconds: everybody else has parked by then
 LONG = 0.5  # and there were looks
@@ -71,7 +71,7 @@ def look() -> None:
     """What the timer does. A wait is looked at the second time it is seen."""
     known: Any = table()
     known.watch._due = {id(ticket): (0.0, 1.0) for ticket in known}
-    known.watch()
+    known.watch(known.watch._begun)
 
 
 def later() -> Any:
@@ -293,7 +293,7 @@ async def stuck(mutex: Mutex[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any
 
     async def hold() -> None:
         guards.append(await mutex.lock())
-        children.append(started(lambda: take(mutex)))
+        children.append(asyncio.Task(take(mutex)))  # not eager: that one would look again by itself
         await passes()
         await asyncio.shield(children[0])
 
@@ -495,6 +495,22 @@ async def test_a_look_that_is_struck_leaves_the_loop_to_the_next_one_who_parks(
 
 
 @on_asyncio
+async def test_of_two_timers_the_later_one_counts(looks: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One was struck as it began, and another one had to be begun."""
+    guard, child, parent = await stuck(Mutex(), monkeypatch)
+    known = table()
+    first = known.watch._begun
+    known.watch.begin(asyncio.get_running_loop())
+    await in_one_pass(lambda: known.watch(first))
+    assert table() is known
+    assert known.watch._due == {}
+    await in_one_pass(lambda: known.watch(first + 1))
+    assert len(known.watch._due) == 1
+    guard.release()
+    await asyncio.gather(child, parent)
+
+
+@on_asyncio
 async def test_a_look_takes_a_part_of_the_time_however_many_wait(
     monkeypatch: pytest.MonkeyPatch, looks: list[bool]
 ) -> None:
@@ -510,7 +526,7 @@ async def test_a_look_takes_a_part_of_the_time_however_many_wait(
         known.watch._due = {id(ticket): (-due, 1.0) for due, ticket in enumerate(known)}
         for seen, ticket in enumerate(reversed(list(known))):
             assert known.watch._due[id(ticket)][0] <= 0
-            known.watch()
+            known.watch(known.watch._begun)
             assert known.watch._due[id(ticket)][0] > 0
             assert len(looks) == seen + 1
     await asyncio.gather(*children)
@@ -558,6 +574,6 @@ def test_a_watch_keeps_nothing_alive() -> None:
     assert hasattr(loop, "_asynclocks_parked")  # the timer is due yet
     things = [ref(loop), loop._asynclocks_parked.reference]
     loop.close()
-    del loop
-    gc.collect()
-    assert [thing() for thing in things] == [None, None]
+    with no_collector():
+        del loop
+        assert [thing() for thing in things] == [None, None]
