@@ -129,8 +129,8 @@ class RequeuingLine(QueuedSynchronizer):
             raise
 
     def _append_to_mutex(self, tickets: list[Ticket]) -> None:
-        """Inside the mutex's lock. Those that stand in its line already stay there."""
+        """Inside the mutex's lock. Those that stand in its line already, or in the condvar's still, stay there."""
         for ticket in tickets:
             mutex = ticket.synchronizer
-            if mutex is not self and ticket.state is QUEUED and ticket.before is None and mutex._head is not ticket:
+            if ticket.state is QUEUED and ticket.before is None and mutex._head is not ticket:
                 mutex._append(ticket)

@@ -82,6 +82,16 @@ def test_an_initializer_that_waits_for_its_own_value_is_told() -> None:
     assert cell.blocking_get_or_init(lambda: 2) == shared.blocking_get_or_insert_with("k", lambda: 2) == 2
 
 
+def test_who_waits_for_its_own_key_is_told_to_use_what_holds_it() -> None:
+    """The entry is there to be used; a ref must go before. Either may be disowned."""
+    shared = ConcurrentMap({"k": 1})
+    disown = r", or call its disown\(\) if somebody else will release it"
+    with shared.try_entry("k"), pytest.raises(DeadlockError, match="use the entry that holds the key" + disown):
+        shared.blocking_entry("k")
+    with shared.try_ref("k"), pytest.raises(DeadlockError, match="release the ref before" + disown):
+        shared.blocking_entry("k")
+
+
 def test_a_refused_write_to_one_s_own_key_says_to_use_what_holds_it() -> None:
     """Not to take another entry."""
     shared = ConcurrentMap({"k": 1})

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from asynclocks import GuardReleasedError, Mutex, RwLock
+from asynclocks import Condvar, GuardReleasedError, Mutex, Notify, RwLock
+from asynclocks._engine.places import Place
 
 
 class Struck(KeyboardInterrupt):
@@ -365,3 +366,105 @@ def test_what_was_granted_to_a_cancelled_waiter_comes_back_once_though_that_is_s
 
     asyncio.run(main())
     assert len(mutex._free) == 1
+
+
+async def wait_all(mutex: Mutex[int], condvar: Condvar, log: list[str]) -> list[asyncio.Task[None]]:
+    """Three who wait for a notification, in this order; they log that they came back."""
+
+    async def wait(name: str) -> None:
+        async with mutex as guard:
+            await condvar.wait(guard)
+            log.append(name)
+
+    tasks = [asyncio.ensure_future(wait(name)) for name in "abc"]
+    while condvar.statistics().waiting < len(tasks):
+        await asyncio.sleep(0)
+    return tasks
+
+
+held_or_not = pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
+
+
+@moments
+@held_or_not
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_all_who_are_notified_come_back_once_though_that_is_struck(held: bool, after: bool) -> None:
+    """In their order, whether they stood in the mutex's line already or not."""
+    mutex, condvar = OpenMutex(0), Condvar()
+    log: list[str] = []
+
+    async def main() -> None:
+        tasks = await wait_all(mutex, condvar, log)
+        guard = mutex.try_lock() if held else None
+        mutex._give = strike(mutex._give, after=after)  # type: ignore[method-assign]
+        with pytest.raises(Struck):
+            condvar.notify_all()
+        if guard is not None:
+            guard.release()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    asyncio.run(main())
+    assert log == ["a", "b", "c"]
+    assert not mutex.locked()
+
+
+@moments
+@held_or_not
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_who_is_notified_comes_back_though_that_is_struck(held: bool, after: bool) -> None:
+    """And what others left to the mutex meanwhile is done."""
+    mutex, condvar = OpenMutex(0), Condvar()
+    log: list[str] = []
+    struck = strike(mutex._stand_in_line, after=after)
+
+    def stand_in_line(ticket: Any) -> Any:
+        try:
+            return struck(ticket)
+        finally:
+            mutex._deferred.append((log.append, "left"))
+
+    async def main() -> None:
+        first, *others = await wait_all(mutex, condvar, log)
+        guard = mutex.try_lock() if held else None
+        mutex._stand_in_line = stand_in_line  # type: ignore[method-assign]
+        with pytest.raises(Struck):
+            condvar.notify_one()
+        assert log == ["left"]
+        del mutex._stand_in_line
+        if guard is not None:
+            guard.release()
+        await asyncio.wait_for(first, 10)
+        condvar.notify_all()
+        await asyncio.wait_for(asyncio.gather(*others), 10)
+
+    asyncio.run(main())
+    assert log == ["left", "a", "b", "c"]
+    assert not mutex.locked()
+
+
+class OpenNotify(Notify):
+    """One whose methods can be replaced."""
+
+
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_a_wait_for_a_notification_that_is_struck_before_it_stands_in_line_leaves_nothing() -> None:
+    """Nobody waits, and the next notification is for the next."""
+    notify = OpenNotify()
+
+    async def main() -> None:
+        notify._stand_in_line = strike(notify._stand_in_line, after=False)  # type: ignore[method-assign]
+        with pytest.raises(Struck):
+            await notify.notified()
+        assert notify.statistics().waiting == 0
+        notify.notify_one()
+        await asyncio.wait_for(notify.notified(), 10)
+
+    asyncio.run(main())
+
+
+def test_a_place_whose_making_was_struck_is_dropped_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no ticket to give up."""
+    told: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+    Place.__new__(Place)
+    assert told == []
