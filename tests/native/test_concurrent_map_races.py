@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 
 from asynclocks import ConcurrentMap, KeyLockedError, UnsupportedLoopError
-from asynclocks.concurrent_map import steps
+from asynclocks.concurrent_map import lock, steps
 from asynclocks.concurrent_map.flights import Flight
-from asynclocks.concurrent_map.keys import GONE, KeyLock
+from asynclocks.concurrent_map.keys import EXCLUSIVE, GONE, KeyLock
 from tests.conformance.test_concurrent_map import Key, assert_idle
 from tests.native.programs import run
 from tests.native.threaded import WAIT, elsewhere, wait_until
@@ -694,3 +695,81 @@ def test_draining_a_map_beside_a_held_key_takes_as_long_for_each_item() -> None:
         for key in range(keys - 1, 0, -1):
             assert m.popitem() == (key, key)
     assert time.thread_time() - start < 5  # seconds: it takes a fraction of one, and minutes if each looks at all
+
+
+def test_a_replaced_line_that_is_idle_takes_nobody_from_the_table(m: Stale) -> None:
+    """Another's entry stands there meanwhile."""
+    with m.try_entry("a"):
+        m._clean_up(KeyLock(m, "a"))
+        with pytest.raises(KeyLockedError):
+            m["a"] = 2
+    assert_idle(m)
+
+
+def test_a_line_that_nobody_entered_yet_locks_no_key(m: Stale) -> None:
+    """It is idle, and says so."""
+    line = m._held["a"] = KeyLock(m, "a")
+    assert repr(line).endswith(" idle>")
+    m["a"] = 2
+    assert_idle(m)
+
+
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_a_line_whose_first_is_struck_as_it_joins_is_dropped(m: Stale, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was busy already."""
+
+    def struck(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyLock, "_admit", struck)
+        with pytest.raises(KeyboardInterrupt):
+            KeyLock(m, "a")._acquire_now(EXCLUSIVE)
+    assert_idle(m)
+
+
+def test_a_line_that_is_used_in_the_middle_of_the_map_s_own_work_says_so(m: Stale) -> None:
+    """It names the key, and by whom it may have been used."""
+    line = KeyLock(m, "a")
+    with pytest.raises(RuntimeError, match=r"'a'.* was used by a finalizer or a key's __eq__ in the middle of the map"):
+        m._inside(lambda: line._transact(line._serve_only, None))
+
+
+def test_a_key_may_use_the_map_while_another_is_cleared_away() -> None:
+    """Its own thread is inside the lock, and goes on."""
+    m: ConcurrentMap[Any, int] = ConcurrentMap()
+    asked: list[int] = []
+    nosy = Key("nosy", lambda: m.__setitem__("other", 1) if asked else None)
+    with m.try_entry(nosy), m.try_entry(Key("cleared")):
+        asked.append(1)
+        m._clean_up(KeyLock(m, Key("cleared")))
+        asked.clear()
+    assert m["other"] == 1
+    assert_idle(m)
+
+
+def test_a_table_that_was_large_is_small_again_when_the_last_lets_go() -> None:
+    """A dict does not shrink as its items are taken out."""
+    m: ConcurrentMap[int, int] = ConcurrentMap()
+    with ExitStack() as stack:
+        for key in range(1000):
+            stack.enter_context(m.try_entry(key))
+    assert sys.getsizeof(m._held) == sys.getsizeof({})
+
+
+def test_who_waits_for_the_map_s_lock_is_woken_by_whoever_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And need not look again after a while."""
+    monkeypatch.setattr(lock, "MOMENT", 1000)
+    m: ConcurrentMap[str, int] = ConcurrentMap()
+    go_on = threading.Event()
+    inside = threading.Thread(target=m._inside, args=(go_on.wait, WAIT))
+    inside.start()
+    wait_until(lambda: not m._token)
+    writer = threading.Thread(target=m.__setitem__, args=("a", 1), daemon=True)
+    writer.start()
+    wait_until(lambda: m._deferred != [])
+    go_on.set()
+    writer.join(WAIT)
+    assert m.get("a") == 1
+    inside.join(WAIT)
+    assert_idle(m)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from asynclocks import Condvar, GuardReleasedError, Mutex, Notify, RwLock
 from asynclocks._engine.places import Place
+from asynclocks.notify import OLDEST
+from tests.native.threaded import CrowdedLock
 
 
 class Struck(KeyboardInterrupt):
@@ -319,6 +321,117 @@ def test_a_waiter_that_is_struck_as_it_joins_the_line_leaves_the_lock_free(step:
     asyncio.run(main())
 
 
+def come_back_without_the_lock(mutex: Mutex[int], guard: Any) -> None:
+    """As a guard does that is released by the short way, before it hands on."""
+    guard._hold.state, mutex._held = guard._hold.state.RELEASED, None
+    mutex._free.append(None)
+
+
+def while_closing(call: Callable[[], object]) -> None:
+    """Call it as a coroutine is closed, which the collector may do anywhere."""
+
+    def sleep() -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            call()
+
+    coroutine = sleep()
+    next(coroutine)
+    coroutine.close()
+
+
+def hand_on_while_being_closed(mutex: Mutex[int]) -> None:
+    """While another thread is inside the lock: a finalizer waits for none."""
+    crowded: Any = CrowdedLock()
+    mutex._lock = crowded
+    while_closing(mutex._hand_on)
+    assert not mutex.locked()
+    crowded.leave(mutex)
+
+
+def hand_on_inside(mutex: Mutex[int]) -> None:
+    """In the middle of this very thread's work there, which goes on first."""
+    with mutex._lock:
+        mutex._hand_on()
+        assert not mutex.locked()
+    mutex._catch_up()
+
+
+@pytest.mark.pure("its internal lock is replaced, or entered from outside")
+@pytest.mark.parametrize("hand_on", [hand_on_while_being_closed, hand_on_inside])
+def test_who_cannot_get_into_the_lock_leaves_the_line_to_whoever_is_inside(hand_on: Callable[[Any], None]) -> None:
+    """What came back is handed on as soon as they leave."""
+    mutex = OpenMutex(0)
+
+    async def enter() -> None:
+        async with mutex:
+            pass
+
+    async def main() -> None:
+        guard = mutex.try_lock()
+        waiter = asyncio.ensure_future(enter())
+        await asyncio.sleep(0)
+        come_back_without_the_lock(mutex, guard)
+        hand_on(mutex)
+        assert mutex.locked()
+        await asyncio.wait_for(waiter, 10)
+
+    asyncio.run(main())
+
+
+@pytest.mark.pure("a method that is replaced is not called from C")
+def test_what_is_put_off_while_the_line_is_served_is_done_by_who_serves_it() -> None:
+    """Who put it off found somebody inside the lock."""
+    mutex = OpenMutex(0)
+    serve, log = mutex._serve, list[str]()
+
+    def serve_and_leave() -> Any:
+        if not log:
+            mutex._deferred.append((log.append, "done"))
+            del mutex._serve
+        return serve()
+
+    mutex._serve = serve_and_leave  # type: ignore[method-assign]
+    mutex._hand_on()
+    assert log == ["done"]
+
+
+@pytest.mark.pure("its internal lock is replaced")
+def test_what_is_given_back_while_a_coroutine_is_closed_waits_for_no_lock() -> None:
+    """Whoever is inside makes the change; it counts as made."""
+    notify = Notify()
+    crowded: Any = CrowdedLock()
+    notify._lock = crowded
+    given: list[bool] = []
+    while_closing(lambda: given.append(notify._give(notify._notify, OLDEST)))
+    assert given == [True]
+    assert not notify.statistics().stored
+    crowded.leave(notify)
+    assert notify.statistics().stored
+
+
+@pytest.mark.pure("its internal lock is replaced")
+def test_who_is_notified_while_a_coroutine_is_closed_waits_for_no_lock() -> None:
+    """Whoever is inside the mutex's puts it in line."""
+    mutex, condvar = OpenMutex(0), Condvar()
+    log: list[str] = []
+
+    async def main() -> None:
+        tasks = await wait_all(mutex, condvar, log)
+        crowded: Any = CrowdedLock()
+        mutex._lock = crowded
+        while_closing(condvar.notify_one)
+        assert not mutex.locked()
+        crowded.leave(mutex)
+        assert mutex.locked()
+        condvar.notify_all()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    asyncio.run(main())
+    assert log == ["a", "b", "c"]
+
+
 @pytest.mark.pure("a method that is replaced is not called from C")
 @pytest.mark.parametrize("step", ["_serve", "_hand_on"])
 def test_the_line_is_served_though_it_is_struck_as_it_is_handed_on(step: str) -> None:
@@ -334,8 +447,7 @@ def test_the_line_is_served_though_it_is_struck_as_it_is_handed_on(step: str) ->
         guard = mutex.try_lock()
         waiter = asyncio.ensure_future(enter())
         await asyncio.sleep(0)
-        guard._hold.state, mutex._held = guard._hold.state.RELEASED, None
-        mutex._free.append(None)
+        come_back_without_the_lock(mutex, guard)
         setattr(mutex, step, strike(getattr(mutex, step), after=False))
         with pytest.raises(Struck):
             strikes[step]()
@@ -377,8 +489,9 @@ async def wait_all(mutex: Mutex[int], condvar: Condvar, log: list[str]) -> list[
             log.append(name)
 
     tasks = [asyncio.ensure_future(wait(name)) for name in "abc"]
-    while condvar.statistics().waiting < len(tasks):
+    for _ in range(10):
         await asyncio.sleep(0)
+    assert condvar.statistics().waiting == len(tasks)
     return tasks
 
 
