@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from asynclocks import Mutex, Notify, Semaphore
+from asynclocks.backends.watch import Watch
 from tests.native.abandoned import leave_pending, passes
 from tests.native.threaded import elsewhere
 from tests.support import collect
@@ -20,14 +21,15 @@ LONG = 1000.0
 
 
 class Timers:
-    """The running loop's timers, to be fired by the test."""
+    """The timers of waits on the running loop, to be fired by the test. The loop's watch is none of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._due: list[Callable[[], None]] = []
         monkeypatch.setattr(type(asyncio.get_running_loop()), "call_later", self._call_later, raising=False)
 
     def _call_later(self, _: float, callback: Callable[[], None], *__: Any, context: Any = None) -> Timers:
-        self._due.append(callback)
+        if not isinstance(callback, Watch):
+            self._due.append(callback)
         return self
 
     def cancel(self) -> None:
