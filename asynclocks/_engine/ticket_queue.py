@@ -85,6 +85,7 @@ class TicketQueue:
             lock.acquire()
             while self._deferred:  # what this thread left to others comes before what it does now
                 self._make_deferred()
+                lock.acquire()
             result = change(argument)
             granted = self._serve()
             lock.release()
@@ -173,28 +174,32 @@ class TicketQueue:
         # Whoever is inside looks at `_deferred` after leaving, so not getting in here loses nothing.
         lock = self._lock
         while self._deferred and not lock._is_owned():
-            granted = None
             try:
                 if not lock.acquire(False):
                     return
-                if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
-                    self._make_deferred()
-                    granted = self._serve()
-                lock.release()
-                self._wake(granted)
+                self._make_deferred()
             except BaseException:
-                self._mend(granted)
+                self._mend(None)
                 raise
 
     @uninterrupted
     def _make_deferred(self) -> None:
-        """Make the first of the changes that were put off. Inside the lock."""
-        change, argument = self._deferred[0]
-        del self._deferred[0]
+        """Inside the lock: make the first of the changes that were put off, serve the line, leave the lock, wake."""
+        granted = None
         try:
-            change(argument)
+            if self._deferred:  # else somebody was quicker, a finalizer between these lines perhaps
+                change, argument = self._deferred[0]
+                del self._deferred[0]
+                try:
+                    change(argument)
+                except BaseException:
+                    change(argument)  # nobody else would make it
+                    raise
+                granted = self._serve()
+            self._lock.release()
+            self._wake(granted)
         except BaseException:
-            change(argument)  # nobody else would make it
+            self._mend(granted)
             raise
 
     def _serve(self) -> Ticket | None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from asynclocks import Barrier, DeadlockError, LazyLock, Notify, OnceCell
-from tests.native.threaded import PAUSES, RUNNERS, WAIT, coroutine, wait_until
+from asynclocks import Barrier, DeadlockError, InitializingError, LazyLock, Notify, OnceCell
+from tests.native.threaded import PAUSES, RUNNERS, WAIT, CrowdedLock, coroutine, wait_until
 
 ROUNDS = 200
 
@@ -366,3 +366,53 @@ def test_a_barrier_holds_tasks_of_several_loops_together(threads: ThreadPoolExec
     leaders = sum(future.result(WAIT) for future in meeting)
     assert leaders == ROUNDS
     assert barrier.waiting == 0
+
+
+# task: its initializer is cancelled             thread: inside the internal lock
+#       leaves the withdrawal to the thread
+#                                                leaves the lock
+#       sets the cell                            looks what was left to it
+def test_a_cell_is_set_though_another_thread_has_yet_to_end_a_cancelled_initializer() -> None:
+    """What a task did before comes before what it does now."""
+    cell: OnceCell[int] = OnceCell()
+
+    async def main() -> None:
+        await cancelled_in_a_crowd(cell)
+        cell.set(1)
+
+    asyncio.run(main())
+    assert cell.get() == 1
+
+
+# A: its initializer is cancelled, as above      B: queued for its own      A: sets the cell
+#                                                its turn comes first       is refused
+def test_whoever_queued_behind_a_cancelled_initializer_goes_before_who_comes_now() -> None:
+    cell: OnceCell[str] = OnceCell()
+
+    async def make(value: str) -> str:
+        await asyncio.sleep(0)
+        return value
+
+    async def main() -> None:
+        async def queue() -> str:
+            return await cell.get_or_init(lambda: make("B"))
+
+        (b,) = await cancelled_in_a_crowd(cell, queue)
+        with pytest.raises(InitializingError):
+            cell.set("A")
+        assert await b == "B"
+
+    asyncio.run(main())
+
+
+async def cancelled_in_a_crowd(cell: OnceCell[Any], *behind: Callable[[], Any]) -> list[asyncio.Task[Any]]:
+    """An initializer is cancelled while another thread is inside; those behind it have queued."""
+    task = asyncio.ensure_future(cell.get_or_init(asyncio.get_running_loop().create_future))
+    await asyncio.sleep(0)
+    queued = [asyncio.ensure_future(one()) for one in behind]
+    await asyncio.sleep(0)
+    cell._lock = CrowdedLock()
+    task.cancel()
+    await asyncio.wait([task])
+    assert cell._deferred
+    return queued
