@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from asynclocks import Condvar, GuardReleasedError, Mutex, TryLockError
 from asynclocks.backends.threads import ThreadParker
 from tests.native.test_once_threads import wait_until
+from tests.native.threaded import elsewhere
 
 
 class Threads:
@@ -216,3 +218,31 @@ def test_a_coroutine_destroyed_while_it_takes_the_mutex_back_leaves_it() -> None
         assert not mutex.locked()
 
     asyncio.run(main())
+
+
+class OvertakenLock:
+    """An internal lock that somebody else is inside first."""
+
+    def __init__(self, lock: Any, first: Callable[[], object]) -> None:
+        self._is_owned, self.release = lock._is_owned, lock.release
+        self._lock, self._first = lock, [first]
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if self._first:
+            self._first.pop()()
+        return bool(self._lock.acquire(blocking))
+
+
+@pytest.mark.pure("its internal lock is replaced")
+def test_who_notifies_is_not_told_of_a_waiter_whom_another_thread_has_just_notified(
+    threads: ThreadPoolExecutor,
+) -> None:
+    """Nobody was left."""
+    waiters = Threads(threads)
+    running = waiters.add("a")
+    condvar: Any = waiters.condvar
+    notified: list[bool] = []
+    condvar._lock = OvertakenLock(condvar._lock, lambda: elsewhere(lambda: notified.append(condvar.notify_one())))
+    assert condvar.notify_one() is False
+    assert notified == [True]
+    running.result()

@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -344,3 +344,45 @@ async def test_whose_parent_holds_the_lock_is_told_of_the_await() -> None:
             await by_anyio_group(mutex.lock, nothing)
 
     assert said(await told(parent)) == f"Do not await a task that waits for what you hold, or {HAND_ON}"
+
+
+async def test_a_grant_right_after_the_second_look_is_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread released the lock while this one looked."""
+    mutex = Mutex()
+    guard = await mutex.lock()
+    find, looks = deadlock._find_cycle, list[object]()
+
+    def find_and_release(*args: Any) -> Any:
+        looks.append(cycle := find(*args))
+        if len(looks) == 2:
+            guard.release()
+        return cycle
+
+    monkeypatch.setattr(deadlock, "_find_cycle", find_and_release)
+    with await mutex.lock():
+        assert guard.released
+    assert looks[0] == looks[1]
+    assert looks[0] is not None
+
+
+class Name(str):
+    """A lock's name. It notes how many waits are noted when it is told."""
+
+    __slots__ = ()
+    noted: ClassVar[list[int]] = []
+
+    def __repr__(self) -> str:
+        Name.noted.append(len(deadlock.waits))
+        return super().__repr__()
+
+
+async def test_who_is_told_does_not_wait_any_more_for_others() -> None:
+    """Or two threads that look at one cycle would both be told."""
+    before = len(deadlock.waits)
+    mutex = Mutex(name=Name("M"))
+    async with mutex:
+        del Name.noted[:]
+        with pytest.raises(DeadlockError):
+            await mutex.lock()
+        assert Name.noted
+        assert set(Name.noted) == {before}

@@ -329,3 +329,31 @@ def test_a_loop_s_own_waits_are_found_after_a_freeze() -> None:
         (await task).release()
 
     asyncio.run(main())
+
+
+def test_a_place_that_nobody_sleeps_on_is_no_wait() -> None:
+    """A wait for a notification may be enabled long before it is awaited."""
+    notify = Notify()
+    notified = notify.notified()
+    notified.enable()
+    assert notify.statistics().waiting == 1
+    assert waits() == []
+    del notified
+
+
+@pytest.mark.loops("asyncio")
+async def test_a_wait_in_no_task_is_nobody_s() -> None:
+    """A callback may drive a coroutine."""
+    notify = Notify()
+    found: list[list[WaitReport]] = []
+
+    def drive() -> None:
+        waiting = notify.notified().__await__()
+        next(waiting)
+        assert notify.statistics().waiting == 1
+        found.append(waits())
+        waiting.close()
+
+    asyncio.get_running_loop().call_soon(drive)
+    await asyncio.sleep(0)
+    assert found == [[]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import ConcurrentMap, GuardReleasedError, KeyLockedError, UnsupportedLoopError
+from asynclocks import ConcurrentMap, DeadlockError, GuardReleasedError, KeyLockedError, UnsupportedLoopError
 from asynclocks.concurrent_map.flights import Flight, LoneFlight
 from asynclocks.concurrent_map.keys import KeyLock
 from asynclocks.concurrent_map.lock import LockedDict
@@ -144,6 +144,16 @@ def test_of_two_threads_that_release_a_guard_in_one_moment_one_does(m: Map, guar
         with pytest.raises(GuardReleasedError):
             guard.release()
         assert [*m._held] == ["b"]
+    assert_idle(m)
+
+
+def test_a_guard_that_others_came_to_is_released_once(m: Map) -> None:
+    """The second time it says so."""
+    ref, other = m.try_ref("a"), m.try_ref("a")
+    ref.release()
+    with pytest.raises(GuardReleasedError):
+        ref.release()
+    other.release()
     assert_idle(m)
 
 
@@ -477,4 +487,93 @@ def test_a_flight_of_a_key_that_somebody_came_to_is_over_when_its_leader_is_gone
     with pytest.raises(KeyboardInterrupt):
         m.blocking_get_or_insert_with("b", init)
     assert flights[0].over
+    assert_idle(m)
+
+
+@pure
+@KINDS
+def test_a_key_that_is_asked_as_another_is_taken_or_let_go_is_inside_the_lock(m: Map, take: Any) -> None:
+    """So it can use the map."""
+    m[Key("other")] = 0
+    seen: list[bool] = []
+    first = Key("first", lambda: seen.append(m._is_inside()))
+    with m.try_entry(first):
+        guard = take(m, Key("other"))
+        assert set(seen) == {True}
+        del seen[:]
+        guard.release()
+        assert set(seen) == {True}
+    assert_idle(m)
+
+
+@pure
+@KINDS
+def test_what_is_let_go_as_another_key_is_taken_is_cleared_away(m: Map, take: Any) -> None:
+    """By who takes that one, for nobody else may come."""
+    m[Key("other")] = 0
+    refs = [m.try_ref("a")]
+
+    def let_go() -> None:
+        while refs:
+            refs.pop().release()
+
+    first = Key("first", let_go)
+    with m.try_entry(first), take(m, Key("other")):
+        assert refs == []
+        assert m._deferred == []
+        assert "a" not in m._held
+    assert_idle(m)
+
+
+@pure
+def test_who_lets_go_while_another_thread_is_inside_the_lock_is_not_inside(
+    m: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler that uses the map there has to wait."""
+    ref = m.try_ref("a")
+    seen: list[bool] = []
+    clean_up = LockedDict._clean_up_surely
+
+    def look(self: Any, item: Any) -> None:
+        seen.append(self._is_inside())
+        clean_up(self, item)
+
+    monkeypatch.setattr(LockedDict, "_clean_up_surely", look)
+    inside(m, ref.release)
+    assert seen == [False]
+    assert_idle(m)
+
+
+def test_a_key_that_raises_as_another_is_let_go_keeps_nobody_from_it(m: Map) -> None:
+    """That is no concern of who lets go."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    m[Key("other")] = 0
+    first = Key("first")
+    with m.try_entry(first):
+        ref = m.try_ref(Key("other"))
+        first.during = fail
+        ref.release()
+        assert ref.released
+        first.during = lambda: None
+    m.try_entry(Key("other")).release()
+    assert_idle(m)
+
+
+@pytest.mark.parametrize("ask", [ConcurrentMap.entry, ConcurrentMap.ref], ids=["entry", "ref"])
+async def test_who_awaited_a_key_is_known_to_hold_it(m: Map, ask: Any) -> None:
+    """It cannot wait for itself."""
+    guard = await ask(m, "a")
+    with pytest.raises(DeadlockError):
+        await m.entry("a")
+    guard.release()
+
+
+@KINDS
+def test_a_write_to_a_key_whose_guard_is_disowned_is_refused(m: Map, take: Any) -> None:
+    """Nobody's name is told."""
+    with take(m, "a").disown(), pytest.raises(KeyLockedError):
+        m["a"] = 2
     assert_idle(m)

@@ -350,6 +350,25 @@ def hand_on_while_being_closed(mutex: Mutex[int]) -> None:
     crowded.leave(mutex)
 
 
+class LeftLock(CrowdedLock):
+    """One that they have left right after it was tried."""
+
+    def __init__(self, of: Any) -> None:
+        super().__init__()
+        self._of = of
+
+    def acquire(self, blocking: bool = True) -> bool:
+        self._of._lock = self._lock
+        return super().acquire(blocking)
+
+
+def hand_on_while_they_leave(mutex: Mutex[int]) -> None:
+    """Another thread left the lock too early to see what was left to it."""
+    lock: Any = LeftLock(mutex)
+    mutex._lock = lock
+    while_closing(mutex._hand_on)
+
+
 def hand_on_inside(mutex: Mutex[int]) -> None:
     """In the middle of this very thread's work there, which goes on first."""
     with mutex._lock:
@@ -359,7 +378,7 @@ def hand_on_inside(mutex: Mutex[int]) -> None:
 
 
 @pytest.mark.pure("its internal lock is replaced, or entered from outside")
-@pytest.mark.parametrize("hand_on", [hand_on_while_being_closed, hand_on_inside])
+@pytest.mark.parametrize("hand_on", [hand_on_while_being_closed, hand_on_while_they_leave, hand_on_inside])
 def test_who_cannot_get_into_the_lock_leaves_the_line_to_whoever_is_inside(hand_on: Callable[[Any], None]) -> None:
     """What came back is handed on as soon as they leave."""
     mutex = OpenMutex(0)

@@ -44,11 +44,12 @@ EVENT = Event()
     [
         (CELL.wait, lambda: CELL.set(1)),
         (NOTIFY.notified, NOTIFY.notify_one),
+        (lambda: NOTIFY.notified(1000), NOTIFY.notify_one),
         (lambda: enabled(NOTIFY), NOTIFY.notify_one),
         (BARRIER.wait, BARRIER.wait),
         (EVENT.wait, EVENT.set),
     ],
-    ids=["cell", "notified", "enabled", "barrier", "event"],
+    ids=["cell", "notified", "notified in time", "enabled", "barrier", "event"],
 )
 async def test_a_wait_goes_on_when_its_park_returns_without_reason(
     monkeypatch: pytest.MonkeyPatch, wait: Callable[[], Awaitable[Any]], end: Callable[[], Any]

@@ -180,3 +180,24 @@ def test_on_trio_a_wait_granted_before_its_time_is_over_is_had() -> None:
 
     trio.run(main, clock=trio.testing.MockClock())
     assert not mutex.locked()
+
+
+@pytest.mark.loops("asyncio")
+async def test_who_tries_once_for_a_notification_waits_for_nobody() -> None:
+    """Not even for what is due next on this loop."""
+    notify = Notify()
+    asyncio.get_running_loop().call_soon(notify.notify_one)
+    with pytest.raises(TimeoutError):
+        await notify.notified(0)
+    assert not notify.statistics().stored
+    await notify.notified()
+
+
+def test_on_trio_to_try_once_for_a_notification_is_a_checkpoint() -> None:
+    """As everything is that may wait."""
+
+    async def main() -> None:
+        with trio.testing.assert_checkpoints(), pytest.raises(TimeoutError):
+            await Notify().notified(0)
+
+    trio.run(main)

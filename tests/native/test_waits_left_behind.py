@@ -88,12 +88,13 @@ class Settling(AsyncioParker):
 
 
 @on_asyncio
+@pytest.mark.parametrize("timeout", [None, 1000.0], ids=["endless", "timeout"])
 @pytest.mark.pure("a parker that is replaced is not asked for from C")
-async def test_who_need_not_wait_says_so_to_its_parker(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_need_not_wait_says_so_to_its_parker(timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody's own loop need not keep it."""
     monkeypatch.setattr(backends.native, "parker", Settling)
     Settling.settled = 0
-    (await Semaphore(2).acquire(2, 1000)).release()
+    (await Semaphore(2).acquire(2, timeout)).release()
     assert Settling.settled == 1
 
 
@@ -114,3 +115,34 @@ async def test_who_is_noted_is_known_to_wait_before_it_sleeps(monkeypatch: pytes
         with pytest.raises(DeadlockError):
             await b.write()
     await other
+
+
+@pytest.mark.pure("what is replaced is not asked for from C")
+def test_a_wait_of_nobody_s_is_not_noted(threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Pyodide the one thread is everybody's."""
+    monkeypatch.setattr(synchronizer, "thread_here", lambda: None)
+    lock = RwLock()
+    noted = dict(deadlock.waits)
+    with lock.try_read():
+        writer = threads.submit(lambda: lock.blocking_write().release())
+        wait_until(lambda: lock.statistics().waiting_writers == 1)
+        assert deadlock.waits == noted
+    writer.result(WAIT)
+
+
+@on_asyncio
+async def test_who_waited_by_blocking_its_loop_has_it_as_a_task(threads: ThreadPoolExecutor) -> None:
+    """Not as the thread, which is every task's."""
+    mutex = Mutex()
+    guard = mutex.try_lock()
+
+    def let_go() -> None:
+        wait_until(lambda: mutex.statistics().waiting == 1)
+        guard.release()
+
+    releasing = threads.submit(let_go)
+    mutex.blocking_acquire(WAIT, block_loop=True)
+    task: Any = asyncio.current_task()
+    assert mutex.statistics().owner == task.get_name()
+    mutex.release()
+    releasing.result(WAIT)
