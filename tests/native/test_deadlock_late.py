@@ -144,6 +144,38 @@ async def test_a_circle_of_four_that_closes_late_is_found_once() -> None:
     assert len(error.cycle) == 4
 
 
+# limited: holds A      parent: holds B      child: waits for A
+#          waits for B          awaits the child, later
+@on_asyncio
+async def test_who_waits_for_a_lock_within_a_time_limit_is_part_of_a_circle_all_the_same() -> None:
+    """As where that wait closes the circle."""
+    a, b = Mutex(), Mutex()
+    errors: list[DeadlockError] = []
+
+    async def parent() -> None:
+        async with b:
+            task = started(lambda: take(a))
+            await later()
+            try:
+                await task
+            except DeadlockError as error:
+                errors.append(error)
+
+    async def limited() -> None:
+        async with asyncio.timeout(1000), a:
+            task = started(parent)
+            await passes()
+            try:
+                await take(b)
+            except DeadlockError as error:
+                errors.append(error)
+        await task
+
+    await started(limited)
+    (error,) = errors
+    assert len(error.cycle) == 3
+
+
 @on_asyncio
 async def test_of_two_children_one_is_told_and_the_other_served() -> None:
     """The error frees the mutex."""
@@ -221,14 +253,18 @@ ENDS_BY_ITSELF = [
 async def test_a_parent_whose_wait_ends_by_itself_is_innocent(way: Callable[..., Any], looks: list[bool]) -> None:
     """Whether the child was looked at before or meanwhile."""
     mutex = Mutex()
-    async with mutex:
-        child = started(lambda: take(mutex))
-        await until_looked(looks)
-        other = started(later)
-        await way(child, other)
-        assert not child.done()
-    assert await child == "got it"
-    await other
+
+    async def parent() -> None:  # the test's own task has a time limit
+        async with mutex:
+            child = started(lambda: take(mutex))
+            await until_looked(looks)
+            other = started(later)
+            await way(child, other)
+            assert not child.done()
+        assert await child == "got it"
+        await other
+
+    await started(parent)
     assert not any(looks)
 
 
@@ -251,11 +287,14 @@ async def test_a_child_that_limits_its_own_time_is_not_told_late_either(how: str
                     await mutex.lock()
         return "gave up"
 
-    async with mutex:
-        task = started(child)
-        await settle()
-        await anyio.sleep(0.01)
-        assert await task == "gave up"
+    async def parent() -> None:  # the test's own task has a time limit
+        async with mutex:
+            task = started(child)
+            await passes()
+            await anyio.sleep(0.01)
+            assert await task == "gave up"
+
+    await started(parent)
     assert looks
     assert not any(looks)
 
@@ -265,27 +304,33 @@ async def test_a_child_that_limits_its_own_time_is_not_told_late_either(how: str
 async def test_a_mutex_that_somebody_else_may_release_is_not_followed_late_either(how: str, looks: list[bool]) -> None:
     """A sibling does."""
     mutex = Mutex()
-    if how == "disowned":
-        release = (await mutex.lock()).disown().release
-    else:
-        await mutex.acquire()
-        release = mutex.release
 
-    async def let_go() -> None:
-        await until_looked(looks)
-        release()
+    async def parent() -> None:  # the test's own task has a time limit
+        if how == "disowned":
+            release = (await mutex.lock()).disown().release
+        else:
+            await mutex.acquire()
+            release = mutex.release
 
-    sibling = started(let_go)
-    child = started(lambda: take(mutex))
-    await anyio.sleep(0.01)
-    assert await child == "got it"
-    await sibling
+        async def let_go() -> None:
+            await until_looked(looks)
+            release()
+
+        sibling = started(let_go)
+        child = started(lambda: take(mutex))
+        await anyio.sleep(0.01)
+        assert await child == "got it"
+        await sibling
+
+    await started(parent)
     assert not any(looks)
 
 
 # the child parks      the parent holds the mutex, awaits the child
 # look: the child is roused, and then, before its step …
-async def stuck(mutex: Mutex[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, asyncio.Task[Any], asyncio.Task[Any]]:
+async def stuck(
+    mutex: Mutex[Any], monkeypatch: pytest.MonkeyPatch, work: Callable[[Mutex[Any]], Any] = take
+) -> tuple[Any, asyncio.Task[Any], asyncio.Task[Any]]:
     """A guard, a child that waits for it, and the parent, who owns it and awaits the child, just before a look."""
     monkeypatch.setattr(watch, "SOON", 60)
     guards: list[Any] = []
@@ -293,7 +338,7 @@ async def stuck(mutex: Mutex[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[Any
 
     async def hold() -> None:
         guards.append(await mutex.lock())
-        children.append(asyncio.Task(take(mutex)))  # not eager: that one would look again by itself
+        children.append(asyncio.Task(work(mutex)))  # not eager: that one would look again by itself
         await passes()
         await asyncio.shield(children[0])
 
@@ -349,16 +394,38 @@ async def test_a_cancellation_that_races_with_the_look_is_one(first: str, monkey
     assert not mutex.locked()
 
 
+@pytest.mark.parametrize("first", ["the look", "the cancellation"])
 @on_asyncio
-async def test_a_circle_that_breaks_before_the_child_runs_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child looks for itself, and waits on."""
+async def test_a_circle_that_breaks_before_the_child_runs_is_none(
+    first: str, monkeypatch: pytest.MonkeyPatch, looks: list[bool]
+) -> None:
+    """The child looks for itself, and waits on; or it is not even roused."""
     mutex = Mutex()
     guard, child, parent = await stuck(mutex, monkeypatch)
-    await in_one_pass(look, parent.cancel)
+    await in_one_pass(*((look, parent.cancel) if first == "the look" else (parent.cancel, look)))
+    assert looks == [first == "the look"]
     with pytest.raises(asyncio.CancelledError):
         await parent
     assert not child.done()
     assert mutex.statistics().waiting == 1
+    guard.release()
+    assert await child == "got it"
+    assert not waits
+
+
+@on_asyncio
+async def test_a_child_that_holds_something_is_known_to_wait_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The circle broke before it ran; others may wait for it."""
+
+    async def take_both(mutex: Mutex[Any]) -> str:
+        async with Mutex():
+            return await take(mutex)
+
+    guard, child, parent = await stuck(Mutex(), monkeypatch, take_both)
+    noted = dict(waits)
+    assert len(noted) == 1
+    await in_one_pass(look, parent.cancel)
+    assert waits == noted
     guard.release()
     assert await child == "got it"
     assert not waits
@@ -399,12 +466,13 @@ async def test_a_policy_that_warns_lets_the_child_wait_on(
 
 @on_asyncio
 async def test_a_policy_that_does_not_look_does_not_look_late(
-    policy: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+    policy: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, looks: list[bool]
 ) -> None:
     """Not even then."""
     policy("off")
     guard, child, parent = await stuck(Mutex(), monkeypatch)
     await in_one_pass(look)
+    assert looks == [False]
     assert not child.done()
     guard.release()
     await parent

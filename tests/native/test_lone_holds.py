@@ -577,3 +577,16 @@ def test_a_write_to_a_key_whose_guard_is_disowned_is_refused(m: Map, take: Any) 
     with take(m, "a").disown(), pytest.raises(KeyLockedError):
         m["a"] = 2
     assert_idle(m)
+
+
+@pure
+def test_a_line_that_is_held_again_before_it_is_cleared_away_stays(m: Map) -> None:
+    """Nobody was left in it, and whoever was inside the lock was to clear it away when two more came."""
+    with m.try_ref("a"), m.try_ref("a"):
+        line = m._held["a"]
+        assert isinstance(line, KeyLock)
+        m._clean_up(line)
+        assert m._held["a"] is line
+        with pytest.raises(KeyLockedError):
+            m.try_entry("a")
+    assert_idle(m)

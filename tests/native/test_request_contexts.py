@@ -258,6 +258,51 @@ async def test_cancelled_sleeper_that_was_passed_over_leaves_for_good(requests: 
 
 
 @in_requests
+async def test_sleeper_that_lives_after_all_counts_as_a_waiter_again(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "ABCD")
+    requests.kill("B")
+    await requests.beat("C", "D")
+    assert line.lock.statistics().waiting == 2
+    await requests.beat("B", times=1)
+    assert line.lock.statistics().waiting == 3
+    for name in "ABCD":
+        await line.release(name)
+    assert line.got == ["A", "B", "C", "D"]
+    assert line.lock.statistics().waiting == 0
+
+
+@in_requests
+async def test_who_comes_after_a_sleeper_that_lives_after_all_stands_behind_it(requests: Requests) -> None:
+    """Nobody else stood in line when it came back."""
+    line = await line_of(requests, Mutex(), "AB")
+    other = await requests.begin("C", line.take("C"))
+    requests.kill("B")
+    await requests.beat("C")
+    other.cancel()
+    await settle()
+    assert line.lock.statistics().waiting == 0
+    await requests.beat("B", times=1)
+    await requests.begin("D", line.take("D"))
+    for name in "AB":
+        await line.release(name)
+    assert line.got == ["A", "B", "D"]
+
+
+@in_requests
+async def test_sleeper_that_lives_after_all_keeps_its_place_as_the_next_gives_up(requests: Requests) -> None:
+    line = await line_of(requests, Mutex(), "AB")
+    next_one = await requests.begin("C", line.take("C"))
+    requests.kill("B")
+    await requests.beat("C")
+    assert line.lock.statistics().waiting == 1
+    await requests.beat("B", times=1)
+    next_one.cancel()
+    await settle()
+    await line.release("A")
+    assert line.got == ["A", "B"]
+
+
+@in_requests
 async def test_sleeper_in_a_line_with_marks_stays_where_it_joins_again(requests: Requests) -> None:
     """A OnceCell's line has those that make the value before those that only wait for it."""
     cell: OnceCell[str] = OnceCell()

@@ -146,3 +146,28 @@ async def test_who_waited_by_blocking_its_loop_has_it_as_a_task(threads: ThreadP
     assert mutex.statistics().owner == task.get_name()
     mutex.release()
     releasing.result(WAIT)
+
+
+# a: reads      u: reads, upgradably      w: waits to write
+#               waits for its upgrade, before w
+@on_asyncio
+async def test_a_cancelled_upgrade_leaves_the_line_to_those_behind_it() -> None:
+    """It stood at the head."""
+    lock = RwLock()
+
+    async def write() -> None:
+        async with lock.write():
+            pass
+
+    reader, upgradable = lock.try_read(), lock.try_upgradable_read()
+    writer = asyncio.ensure_future(write())
+    await asyncio.sleep(0)
+    upgrade = asyncio.ensure_future(upgradable.upgrade())
+    await asyncio.sleep(0)
+    assert lock.statistics().waiting_writers == 2
+    upgrade.cancel()
+    await asyncio.wait([upgrade])
+    assert lock.statistics().waiting_writers == 1
+    reader.release()
+    upgradable.release()
+    await asyncio.wait_for(writer, WAIT)
