@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from asynclocks import Condvar, GuardReleasedError, Mutex, TryLockError
 from asynclocks.backends.threads import ThreadParker
 from tests.native.test_once_threads import wait_until
-from tests.native.threaded import elsewhere
+from tests.native.threaded import OvertakenLock, elsewhere
 
 
 class Threads:
@@ -218,19 +217,6 @@ def test_a_coroutine_destroyed_while_it_takes_the_mutex_back_leaves_it() -> None
         assert not mutex.locked()
 
     asyncio.run(main())
-
-
-class OvertakenLock:
-    """An internal lock that somebody else is inside first."""
-
-    def __init__(self, lock: Any, first: Callable[[], object]) -> None:
-        self._is_owned, self.release = lock._is_owned, lock.release
-        self._lock, self._first = lock, [first]
-
-    def acquire(self, blocking: bool = True) -> bool:
-        if self._first:
-            self._first.pop()()
-        return bool(self._lock.acquire(blocking))
 
 
 @pytest.mark.pure("its internal lock is replaced")

@@ -15,7 +15,7 @@ import pytest
 from asynclocks import Condvar, GuardReleasedError, Mutex, Notify, RwLock
 from asynclocks._engine.places import Place
 from asynclocks.notify import OLDEST
-from tests.native.threaded import CrowdedLock
+from tests.native.threaded import CrowdedLock, OvertakenLock, elsewhere
 
 
 class Struck(KeyboardInterrupt):
@@ -413,6 +413,17 @@ def test_what_is_put_off_while_the_line_is_served_is_done_by_who_serves_it() -> 
 
     mutex._serve = serve_and_leave  # type: ignore[method-assign]
     mutex._hand_on()
+    assert log == ["done"]
+
+
+@pytest.mark.pure("its internal lock is replaced")
+def test_what_was_put_off_is_done_once_though_two_come_to_do_it() -> None:
+    """The other one was inside the lock first."""
+    notify = Notify()
+    log: list[str] = []
+    notify._deferred.append((log.append, "done"))
+    notify._lock = OvertakenLock(notify._lock, lambda: elsewhere(notify._catch_up))
+    notify._catch_up()
     assert log == ["done"]
 
 

@@ -79,3 +79,16 @@ class InterruptedLock:
         if taken and self._then:
             self._then.pop()()
         return taken
+
+
+class OvertakenLock:
+    """An internal lock that somebody else is inside first."""
+
+    def __init__(self, lock: Any, first: Callable[[], object]) -> None:
+        self._is_owned, self.release = lock._is_owned, lock.release
+        self._lock, self._first = lock, [first]
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if self._first:
+            self._first.pop()()
+        return bool(self._lock.acquire(blocking))
