@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asynclocks import Condvar, GuardReleasedError, Mutex, Notify, RwLock
+from asynclocks import Condvar, GuardReleasedError, Mutex, Notify, RwLock, Semaphore
 from asynclocks._engine.places import Place
 from asynclocks.notify import OLDEST
 from tests.native.threaded import CrowdedLock, OvertakenLock, elsewhere
@@ -115,6 +115,16 @@ def test_what_was_granted_already_and_is_struck_is_not_held(take: Callable[[RwLo
         take(lock)
     with lock.try_write():
         pass
+
+
+@pytest.mark.pure("its internal lock is replaced")
+def test_permits_that_were_granted_already_as_it_is_struck_are_not_held() -> None:
+    """They can be had at once."""
+    semaphore: Any = Semaphore(2)
+    semaphore._lock = StruckLock(after=True)
+    with pytest.raises(Struck):
+        semaphore.try_acquire(2)
+    assert semaphore.available_permits == 2
 
 
 @moments
