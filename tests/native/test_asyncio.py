@@ -32,6 +32,7 @@ from asynclocks import (
     UpgradableReadGuard,
     set_deadlock_policy,
 )
+from asynclocks.backends import watch
 from asynclocks.backends.asyncio import AsyncioParker
 from tests.native.abandoned import leave_pending, passes, with_loop
 from tests.native.threaded import CrowdedLock, elsewhere
@@ -1297,9 +1298,10 @@ def test_a_semaphore_s_blocks_of_collected_tasks_end_in_linear_work() -> None:
 @both
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_ten_thousand_cancelled_waiters_leave_memory_and_queue_as_they_were(
-    make: Callable[[], Primitive], order: Callable[[list[Any]], list[Any]]
+    make: Callable[[], Primitive], order: Callable[[list[Any]], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No ticket, no entry anywhere, and the holder never noticed."""
+    monkeypatch.setattr(watch, "SOON", 1_000)  # its timer is there before and afterwards
     primitive = make()
 
     async def main() -> None:
