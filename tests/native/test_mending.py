@@ -36,12 +36,12 @@ def strike(call: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
 
 
 class StruckLock:
-    """An internal lock whose release is struck once."""
+    """An internal lock whose release, or another step, is struck once."""
 
-    def __init__(self, *, after: bool) -> None:
+    def __init__(self, *, after: bool, step: str = "release") -> None:
         lock: Any = threading.RLock()
-        self.acquire, self._is_owned = lock.acquire, lock._is_owned
-        self.release = strike(lock.release, after=after)
+        self.acquire, self._is_owned, self.release = lock.acquire, lock._is_owned, lock.release
+        setattr(self, step, strike(getattr(lock, step), after=after))
 
 
 class OpenMutex(Mutex[int]):
@@ -309,6 +309,33 @@ def test_what_is_put_off_is_made_again_when_it_is_struck() -> None:
 
     asyncio.run(main())
     assert log == ["written"]
+
+
+@pytest.mark.pure("its internal lock is replaced")
+@pytest.mark.parametrize(
+    ("step", "after"),
+    [("acquire", True), ("release", False), ("release", True)],
+    ids=["before it is made", "before the lock is left", "before they are woken"],
+)
+def test_who_is_let_in_by_what_was_put_off_is_woken_though_that_is_struck(step: str, after: bool) -> None:
+    """And the lock is free."""
+    lock: Any = OpenRwLock(0)
+
+    async def write() -> None:
+        async with lock.write():
+            pass
+
+    async def main() -> None:
+        guard = lock.try_read()
+        writer = asyncio.ensure_future(write())
+        await asyncio.sleep(0)
+        lock._lock = StruckLock(after=after, step=step)
+        with pytest.raises(Struck):
+            lock._give_from_finalizer(lock._release, guard._hold)
+        assert not lock._lock._is_owned()
+        await asyncio.wait_for(writer, 10)
+
+    asyncio.run(main())
 
 
 @pytest.mark.pure("a method that is replaced is not called from C")
