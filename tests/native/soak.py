@@ -161,6 +161,9 @@ class AsyncioThread:
         if message == "Task was destroyed but it is pending!":
             return
         error = context.get("exception")
+        # The loop was closed between the end of its children, which were cancelled, and their parent's next step.
+        if message.startswith("_GatheringFuture") and isinstance(error, asyncio.CancelledError):
+            return
         lines = [] if error is None else traceback.format_exception(error)
         self.stress.fail(f"{message} {context}\n{''.join(lines)}")
 
