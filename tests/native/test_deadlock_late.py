@@ -403,7 +403,7 @@ async def test_a_circle_that_breaks_before_the_child_runs_is_none(
     mutex = Mutex()
     guard, child, parent = await stuck(mutex, monkeypatch)
     await in_one_pass(*((look, parent.cancel) if first == "the look" else (parent.cancel, look)))
-    assert looks == [first == "the look"]
+    assert looks[0] == (first == "the look")  # it is looked at again before long
     with pytest.raises(asyncio.CancelledError):
         await parent
     assert not child.done()
@@ -472,7 +472,8 @@ async def test_a_policy_that_does_not_look_does_not_look_late(
     policy("off")
     guard, child, parent = await stuck(Mutex(), monkeypatch)
     await in_one_pass(look)
-    assert looks == [False]
+    assert looks
+    assert not any(looks)
     assert not child.done()
     guard.release()
     await parent
