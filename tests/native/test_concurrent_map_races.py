@@ -442,7 +442,9 @@ def test_a_block_waits_at_its_end_for_whoever_is_inside_the_lock() -> None:
     assert_idle(m)
 
 
-def test_who_wants_in_just_when_somebody_leaves_does_not_sleep() -> None:
+def test_who_wants_in_just_when_somebody_leaves_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would ring its bell."""
+    monkeypatch.setattr(lock, "MOMENT", 1000)
     m: ConcurrentMap[str, int] = ConcurrentMap()
     m._wait()
     m["a"] = 1
@@ -755,6 +757,30 @@ def test_a_table_that_was_large_is_small_again_when_the_last_lets_go() -> None:
         for key in range(1000):
             stack.enter_context(m.try_entry(key))
     assert sys.getsizeof(m._held) == sys.getsizeof({})
+
+
+@pytest.mark.pure("nobody waits for the map's lock in C")
+def test_who_waits_for_the_map_s_lock_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not look again and again."""
+    m: ConcurrentMap[str, int] = ConcurrentMap()
+    go_on = threading.Event()
+    looks: list[None] = []
+    wait = lock.LockedDict._wait
+
+    def wait_and_count(self: Any) -> None:
+        looks.append(None)
+        wait(self)
+
+    monkeypatch.setattr(lock.LockedDict, "_wait", wait_and_count)
+    inside = threading.Thread(target=m._inside, args=(go_on.wait, WAIT))
+    inside.start()
+    wait_until(lambda: not m._token)
+    begun = time.monotonic()
+    threading.Timer(5 * lock.MOMENT, go_on.set).start()
+    m["a"] = 1
+    assert 0 < len(looks) <= 2 + 2 * (time.monotonic() - begun) / lock.MOMENT
+    inside.join(WAIT)
+    assert_idle(m)
 
 
 def test_who_waits_for_the_map_s_lock_is_woken_by_whoever_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
