@@ -171,3 +171,30 @@ async def test_a_cancelled_upgrade_leaves_the_line_to_those_behind_it() -> None:
     reader.release()
     upgradable.release()
     await asyncio.wait_for(writer, WAIT)
+
+
+@on_asyncio
+async def test_who_comes_after_all_who_waited_were_let_in_at_once_is_served() -> None:
+    """The line begins with it."""
+    lock = RwLock()
+    go_on = asyncio.Event()
+
+    async def read() -> None:
+        async with lock.read():
+            await go_on.wait()
+
+    async def write() -> None:
+        async with lock.write():
+            pass
+
+    guard = lock.try_write()
+    readers = [asyncio.ensure_future(read()) for _ in range(2)]
+    await asyncio.sleep(0)
+    guard.release()
+    await asyncio.sleep(0)
+    assert lock.statistics().readers == 2
+    writer = asyncio.ensure_future(write())
+    await asyncio.sleep(0)
+    assert lock.statistics().waiting_writers == 1
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(writer, *readers), WAIT)
