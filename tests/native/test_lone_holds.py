@@ -590,3 +590,16 @@ def test_a_line_that_is_held_again_before_it_is_cleared_away_stays(m: Map) -> No
         with pytest.raises(KeyLockedError):
             m.try_entry("a")
     assert_idle(m)
+
+
+@pure
+async def test_who_comes_with_a_line_of_its_own_too_late_waits_in_the_other_one(
+    m: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads made one for the same key; that is no end of its time."""
+    with m.try_ref("a"), m.try_ref("a"):
+        late = KeyLock(m, "a")
+        monkeypatch.setattr(ConcurrentMap, "_line_of", lambda *_: late)
+        with await m.ref("a", timeout=1000):
+            assert m.statistics().locked_keys == 1
+    assert_idle(m)

@@ -453,6 +453,17 @@ def test_what_is_put_off_while_the_line_is_served_is_done_by_who_serves_it() -> 
     assert log == ["done"]
 
 
+@pytest.mark.pure("its internal lock is entered from outside")
+def test_permits_that_are_released_in_the_middle_of_the_semaphore_s_work_are_free_after_it() -> None:
+    """By a signal handler, say; it is not told that they were released before."""
+    semaphore: Any = Semaphore(2)
+    permit = semaphore.try_acquire(2)
+    with semaphore._lock:
+        permit.release()
+    semaphore._catch_up()
+    assert semaphore.available_permits == 2
+
+
 @pytest.mark.pure("its internal lock is replaced")
 def test_what_was_put_off_is_done_once_though_two_come_to_do_it() -> None:
     """The other one was inside the lock first."""

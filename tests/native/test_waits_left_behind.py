@@ -193,6 +193,7 @@ async def test_who_comes_after_all_who_waited_were_let_in_at_once_is_served() ->
     guard.release()
     await asyncio.sleep(0)
     assert lock.statistics().readers == 2
+    assert lock._struck is None  # it keeps nobody
     writer = asyncio.ensure_future(write())
     await asyncio.sleep(0)
     assert lock.statistics().waiting_writers == 1
