@@ -102,13 +102,13 @@ class Semaphore(PermitState):
                 task = backends.task_here()
             except RuntimeError:  # not asyncio
                 task = running_task()
-            key = id(task)
             # What closes a block from outside, perhaps the collector, does so in whatever task runs.
-            permit = None if exc_type is GeneratorExit else self._entered.get(key)
-            if permit is not None:
+            if exc_type is not GeneratorExit:
+                key = id(task)
                 try:
+                    permit = self._entered[key]  # no call: no signal handler can come before it is taken out
                     del self._entered[key]
-                except KeyError:  # another thread took it for one whose task is gone
+                except KeyError:  # none, or another thread took it for one whose task is gone
                     permit = None
             if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
                 if self._head is not None:
