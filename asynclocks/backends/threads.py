@@ -18,7 +18,7 @@ class PlainThread:
 
     def __init__(self) -> None:
         self.ident: int = threading.get_ident()
-        self.reference = ref(self)
+        self.reference: ref[PlainThread] = ref(self)
 
     @property
     def name(self) -> str:

@@ -248,7 +248,7 @@ class LoneHold(Ticket):
 
     def stand_in(self, line: KeyLock) -> None:
         """Have this line: somebody else asks for the key. Inside the map's lock."""
-        self.synchronizer = line
+        self.synchronizer: Any = line
         line.let_in(self)
 
 
