@@ -22,11 +22,14 @@ const python = new Python((state, why) => {
 
 const chosen = () => PROGRAMS[primitive.value];
 
+let choices = 0;
+
 async function choose() {
+  const choice = ++choices;
   const name = primitive.value;
   const response = await fetch(new URL(`programs/${name}.py`, import.meta.url));
   const source = await response.text();
-  if (name !== primitive.value) return; // another one was chosen meanwhile
+  if (choice !== choices) return; // something else was chosen or written meanwhile
   program.value = source;
   program.rows = source.split("\n").length;
   about.textContent = chosen().about;
@@ -47,6 +50,7 @@ function fieldElement({ name, label, ...numbers }) {
 
 // What is written in the program counts: a number that was changed there is shown in its field too.
 function followProgram() {
+  choices += 1; // a program that is still on its way does not take the place of what was written
   for (const { name, value } of fieldsOf(program.value)) {
     const input = document.getElementById(name);
     if (input) input.value = value; // a visitor may write such a line where there is no field for it
