@@ -143,6 +143,8 @@ class LooseGuard(Guard):
         while hold.state is State.RELEASED and isinstance(hold.request, Ticket):
             hold = hold.request
         give_back(hold)
+        if hold is not self._hold and self._hold.state is GRANTED:  # what it was made over to was withdrawn just now
+            give_back(self._hold)
 
     def _turn(self) -> Ticket:
         """Make over the hold to a new ticket, for another guard.

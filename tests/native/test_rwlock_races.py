@@ -82,6 +82,28 @@ def test_a_block_ends_though_another_thread_has_yet_to_withdraw_its_cancelled_up
     lock.try_write().release()
 
 
+# task: its upgrade is granted, and cancelled in the same tick      thread: inside the internal lock
+#       leaves the way back to the thread, and ends its block
+def test_a_block_ends_though_the_grant_of_its_cancelled_upgrade_is_still_on_its_way_back() -> None:
+    """Nothing is held afterwards."""
+    lock = RwLock(0)
+
+    async def main() -> None:
+        reader = lock.try_read()
+        async with lock.upgradable_read() as guard:
+            upgrading = asyncio.ensure_future(guard.upgrade())
+            await asyncio.sleep(0)
+            reader.release()
+            lock._lock = CrowdedLock()
+            upgrading.cancel()
+            await asyncio.wait([upgrading])
+            assert lock._deferred
+        assert guard.released
+        lock.try_write().release()
+
+    asyncio.run(main())
+
+
 # reader: leaves the table            writer: queues, sees the table
 #                                     before or after
 def test_a_block_that_ends_as_a_writer_arrives_lets_it_in(threads: ThreadPoolExecutor) -> None:
