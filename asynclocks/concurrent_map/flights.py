@@ -95,7 +95,7 @@ class Flight(QueuedSynchronizer):
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
         leader, hold = self._leader, self._hold
         if leader is not None:
-            return () if leader.owner is None else (leader.owner,)
+            return () if leader.owner is None or leader.state is RELEASED else (leader.owner,)
         return () if hold is None else hold.synchronizer._owners(hold)
 
     def _leading_task(self) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from asynclocks._engine.synchronizer import GRANTED, WITHDRAWN, QueuedSynchronizer, Reentered, Ticket
+from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, QueuedSynchronizer, Reentered, Ticket
 
 # What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
 EXCLUSIVE: Any = "an entry"
@@ -137,7 +137,8 @@ class KeyLock(QueuedSynchronizer):
     def _owners(self, ticket: Ticket | None = None) -> Iterable[Any]:
         holder = self.holder
         holds = list(self.readers) if holder is None else [holder]  # not a tuple: without a GIL that is no one step
-        return [hold.owner for hold in holds if hold.owner is not None]
+        # One that got this line as it let go is cleared away in this moment: nobody waits for it.
+        return [hold.owner for hold in holds if hold.owner is not None and hold.state is not RELEASED]
 
     def waiting(self) -> int:
         """How many callers wait here: not flights but their passengers."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from asynclocks import ConcurrentMap, DeadlockError, GuardReleasedError, KeyLockedError, UnsupportedLoopError
+from asynclocks._engine.ticket import GRANTED, RELEASED
 from asynclocks.concurrent_map.flights import Flight, LoneFlight
 from asynclocks.concurrent_map.keys import KeyLock
 from asynclocks.concurrent_map.lock import LockedDict
@@ -602,4 +603,28 @@ async def test_who_comes_with_a_line_of_its_own_too_late_waits_in_the_other_one(
         monkeypatch.setattr(ConcurrentMap, "_line_of", lambda *_: late)
         with await m.ref("a", timeout=1000):
             assert m.statistics().locked_keys == 1
+    assert_idle(m)
+
+
+# A: inside the map's lock, gives B's hold a line     B: lets go, which cannot wait for A
+#                                                     takes the key again: nobody is in its way for long
+@KINDS
+def test_a_hold_that_lets_go_as_it_gets_a_line_is_no_part_of_a_deadlock(take: Callable[[Map, str], Any]) -> None:
+    """Whoever comes to the key waits for what is being cleared away, perhaps its own."""
+    m: Map = ConcurrentMap({"a": 1})
+
+    async def main() -> None:
+        guard = take(m, "a")
+        hold: Any = m._held["a"]
+        waiting = asyncio.ensure_future(m.entry("a"))
+        await asyncio.sleep(0)
+        line: Any = m._held["a"]
+        assert [owner() for owner in line._owners()] == [asyncio.current_task()]
+        hold.state = RELEASED
+        assert line._owners() == []
+        hold.state = GRANTED
+        guard.release()
+        (await waiting).release()
+
+    asyncio.run(main())
     assert_idle(m)
