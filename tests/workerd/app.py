@@ -88,11 +88,11 @@ async def take(
     return found
 
 
-async def background(request: Any, *, what: str, name: str, hold: str) -> Any:
+async def background(request: Any, *, what: str, name: str, hold: str, gate: str) -> Any:
     """Answer while a task still holds."""
 
     async def work() -> None:
-        async with taken(what, name, float(hold)):
+        async with taken(what, name, float(hold), bool(gate)):
             pass
 
     kept.append(asyncio.create_task(work()))

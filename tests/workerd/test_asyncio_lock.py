@@ -25,7 +25,7 @@ from tests.workerd.scene import Scene
 )
 def test_waiter_fails_and_one_that_hung_locks_it_for_ever(bare: Any, scenario: Callable[..., Any], how: str) -> None:
     scene = Scene(bare)
-    scenario(scene, "asyncio", keep=1)
+    scenario(scene, "asyncio", keep=2)
     ending = scene.ending("B").how
     assert ending in how
     if ending == "hung":

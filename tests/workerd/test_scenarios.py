@@ -93,7 +93,7 @@ def test_waiters_behind_a_dead_one_go_on_within_half_a_second(scene: Scene, what
         scene.wait("B", what=what)
         dead.cancel()
         released = time.monotonic()
-        scene.bed.request("/open")
+        scene.open_gate()
         assert scene.ending("B").how == OK
         took.append(time.monotonic() - released)
         assert "X" not in scene.took()
@@ -111,9 +111,10 @@ def test_anchored_holder_ends_its_work_though_it_is_cancelled(anchoring: Bed, wh
 @pytest.mark.parametrize("what", LOCKS)
 def test_long_computation_costs_no_waiter_its_place(scene: Scene, what: str) -> None:
     """It stops everybody's ticks alike."""
-    scene.hold("A", what=what, hold=0.2)
+    scene.hold("A", what=what, hold=0.2, gate="closed")
     for name in "BCD":
         scene.wait(name, what=what)
+    scene.open_gate()
     for _ in range(3):
         scene.bed.request("/compute?rounds=5000000")
     assert scene.endings("ABCD") == [OK] * 4
@@ -122,9 +123,10 @@ def test_long_computation_costs_no_waiter_its_place(scene: Scene, what: str) -> 
 
 def test_plain_call_waits_in_its_own_context_and_keeps_its_place(scene: Scene) -> None:
     """`blocking_lock` by stack switching."""
-    scene.hold("A", what="mutex", hold=0.2)
+    scene.hold("A", what="mutex", gate="closed")
     scene.wait("B", "/blocking", what="mutex")
     scene.wait("C", what="mutex")
+    scene.open_gate()
     assert scene.endings("ABC") == [OK] * 3
     assert scene.took() == [*"ABC"]
 
@@ -147,9 +149,10 @@ def test_tasks_of_one_request_take_turns(scene: Scene, what: str) -> None:
 @pytest.mark.parametrize("what", [*LOCKS, *FLIGHTS])
 def test_requests_to_one_durable_object_take_turns(anchoring: Bed, what: str) -> None:
     scene = Scene(anchoring)
-    scene.hold("A", "/room/take", what=what, hold=0.2)
+    scene.hold("A", "/room/take", what=what, gate="closed")
     for name in "BC":
         scene.wait(name, "/room/take", what=what)
+    scene.open_gate()
     assert scene.endings("ABC") == [OK] * 3
     assert scene.took() == ([*"ABC"] if what in LOCKS else ["A"])
 
@@ -157,9 +160,10 @@ def test_requests_to_one_durable_object_take_turns(anchoring: Bed, what: str) ->
 @pytest.mark.parametrize("what", LOCKS)
 def test_durable_object_and_requests_take_turns(anchoring: Bed, what: str) -> None:
     scene = Scene(anchoring)
-    scene.hold("A", what=what, hold=0.2)
-    scene.wait("B", "/room/take", what=what, hold=0.2)
+    scene.hold("A", what=what, gate="closed")
+    scene.wait("B", "/room/take", what=what)
     scene.wait("C", what=what)
+    scene.open_gate()
     assert scene.endings("ABC") == [OK] * 3
     assert scene.took() == [*"ABC"]
 
