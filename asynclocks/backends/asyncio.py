@@ -82,10 +82,7 @@ def _parked_in(loop: Any) -> Parked:
         parked: Parked | None = getattr(loop, "_asynclocks_table", None)
         if parked is None:
             parked = loop._asynclocks_table = Parked(loop)
-        if (
-            sys.platform != "emscripten"
-        ):  # on Workers time stands still while anything runs, and a timer is a request's own
-            parked.watch.begin(loop)
+        parked.watch.begin(loop)
         loop._asynclocks_parked = parked
         return parked
 
