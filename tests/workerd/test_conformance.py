@@ -11,8 +11,6 @@ from tests.workerd.bed import serve
 
 READ = ["pyproject.toml", "docs/porting.md"]  # by the tests, beside themselves
 SLOW = pytest.mark.slow
-# Programs that pass time by the clock, which stands still here while they run; Node runs them.
-WITHOUT = ["--ignore=tests/conformance/test_drop_in_programs.py"]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +26,7 @@ def test_the_conformance_tests_pass(place: str, driver: str, capsys: pytest.Capt
     """Within one request, and within a Durable Object, the locks are what they are on any loop."""
     files = {name: REPO / name for name in READ}
     with serve("tests.workerd.conformance", packages=["*"], durable_objects=["Conformance"], files=files) as bed:
-        order = json.dumps({"driver": driver, "args": WITHOUT}).encode()
+        order = json.dumps({"driver": driver, "args": []}).encode()
         answer = bed.request(f"/{place}", order, timeout=600).json()
     closing = answer["printed"].rstrip().rpartition("\n")[2]
     with capsys.disabled():

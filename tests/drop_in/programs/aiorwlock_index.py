@@ -50,7 +50,7 @@ class Index:
         try:
             self.reading += 1
             while not self.leave:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.005)
             return self.words[0]
         finally:
             self.reading -= 1
@@ -65,10 +65,10 @@ async def main() -> None:
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(index.rebuild_and_read("apple"))
         while not index.reading:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
         others = [tasks.create_task(index.read()) for _ in range(2)]
         while index.reading < 3:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
         tasks.create_task(index.rebuild("pear"))
         await asyncio.sleep(0.01)
         index.leave = True

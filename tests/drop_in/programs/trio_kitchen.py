@@ -32,10 +32,10 @@ async def main() -> None:
         for patience in (0.5, 60, 60, 60):
             nursery.start_soon(eat, hot, patience, eaten)
         while hot.statistics().tasks_waiting < 4:
-            await trio.sleep(0.001)
+            await trio.sleep(0.005)
         print("4 wait for the oven")
         while not eaten:
-            await trio.sleep(0.001)
+            await trio.sleep(0.005)
         print(f"one ate {eaten[0]}: {hot.statistics().tasks_waiting} wait")
         hot.set()
     print(f"{eaten.count('pizza')} pizzas")
