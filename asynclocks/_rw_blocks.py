@@ -14,6 +14,8 @@ from asynclocks._rw_guards import (
     LooseReadGuard,
     LooseUpgradableReadGuard,
     LooseWriteGuard,
+    QuietReadGuard,
+    QuietWriteGuard,
     ReadGuard,
     RwGuard,
     UpgradableReadGuard,
@@ -126,6 +128,22 @@ class WriteBlock(RwBlock, WriteGuard[T]):
     _loose, _mode, _what, _name = LooseWriteGuard, WRITE, "write()", "WriteGuard"
 
 
+class QuietReadBlock(ReadBlock[T]):
+    """``await lock._read_quietly()``."""
+
+    __slots__ = ()
+
+    _loose = QuietReadGuard
+
+
+class QuietWriteBlock(WriteBlock[T]):
+    """``await lock._write_quietly()``."""
+
+    __slots__ = ()
+
+    _loose = QuietWriteGuard
+
+
 class OwnedWriteBlock(WriteBlock[T]):
     """``async with lock.write_owned()``."""
 
@@ -159,6 +177,6 @@ def rw_block(kind: type[RwBlock], lock: ReadWriteState[Any], timeout: float | No
     return block
 
 
-shown_as("ReadGuard", ReadBlock)
-shown_as("WriteGuard", WriteBlock, OwnedWriteBlock)
+shown_as("ReadGuard", ReadBlock, QuietReadBlock)
+shown_as("WriteGuard", WriteBlock, QuietWriteBlock, OwnedWriteBlock)
 shown_as("UpgradableReadGuard", UpgradableReadBlock)

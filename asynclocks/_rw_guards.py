@@ -203,6 +203,35 @@ class LooseUpgradableReadGuard(_Loose[T], UpgradableReadGuard[T]):
     __slots__ = ()
 
 
-shown_as("ReadGuard", LooseReadGuard)
-shown_as("WriteGuard", LooseWriteGuard)
+class _Quiet(_Loose[T]):
+    """Its user's users know no guards: it gives back what it holds without a word when it is collected.
+
+    Only the guard itself can do that. The collector may come to it before it comes to what refers to it.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        hold = getattr(self, "_hold", None)
+        if hold is not None and hold.state is GRANTED:
+            self._give_up(hold)
+
+
+class QuietReadGuard(_Quiet[T], LooseReadGuard[T]):
+    """That of a drop-in module."""
+
+    __slots__ = ()
+
+
+class QuietWriteGuard(_Quiet[T], LooseWriteGuard[T]):
+    """That of a drop-in module."""
+
+    __slots__ = ()
+
+    def downgrade(self) -> ReadGuard[T]:
+        return self._become(QuietReadGuard, READ)
+
+
+shown_as("ReadGuard", LooseReadGuard, QuietReadGuard)
+shown_as("WriteGuard", LooseWriteGuard, QuietWriteGuard)
 shown_as("UpgradableReadGuard", LooseUpgradableReadGuard)

@@ -16,7 +16,15 @@ from asynclocks._engine.absent import Absent
 from asynclocks._engine.acquisition import Acquisition
 from asynclocks._engine.guards import LooseGuard
 from asynclocks._engine.ticket import Ticket
-from asynclocks._rw_blocks import OwnedWriteBlock, ReadBlock, UpgradableReadBlock, WriteBlock, rw_block
+from asynclocks._rw_blocks import (
+    OwnedWriteBlock,
+    QuietReadBlock,
+    QuietWriteBlock,
+    ReadBlock,
+    UpgradableReadBlock,
+    WriteBlock,
+    rw_block,
+)
 from asynclocks._rw_guards import (
     LooseReadGuard,
     LooseUpgradableReadGuard,
@@ -113,6 +121,14 @@ class RwLock(ReadWriteState[T]):
             DeadlockError: waiting here could never end.
         """
         return rw_block(UpgradableReadBlock, self, timeout)  # type: ignore[no-any-return]
+
+    def _read_quietly(self) -> Acquisition[ReadGuard[T]]:
+        """For the drop-in modules: a guard that says nothing when it is collected."""
+        return rw_block(QuietReadBlock, self, None)  # type: ignore[no-any-return]
+
+    def _write_quietly(self) -> Acquisition[WriteGuard[T]]:
+        """The same, for writing."""
+        return rw_block(QuietWriteBlock, self, None)  # type: ignore[no-any-return]
 
     def try_read(self) -> ReadGuard[T]:
         """Read now, from any thread. Raises TryLockError where waiting would be needed."""

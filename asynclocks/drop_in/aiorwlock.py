@@ -60,7 +60,7 @@ class _Core:
         waited = False
         if hold is None:
             waited = self._would_wait(to_write=False)
-            hold = self._holds[task] = _Hold(await self._rwlock.read())
+            hold = self._holds[task] = _Hold(await self._rwlock._read_quietly())
         hold.reads += 1
         if not waited:
             await self._pause(self.release_read)
@@ -71,7 +71,7 @@ class _Core:
         waited = False
         if hold is None:
             waited = self._would_wait(to_write=True)
-            hold = self._holds[task] = _Hold(await self._rwlock.write())
+            hold = self._holds[task] = _Hold(await self._rwlock._write_quietly())
         elif not hold.writes:
             raise RuntimeError("Cannot upgrade RWLock from read to write")
         hold.writes += 1
@@ -121,10 +121,6 @@ class _Core:
         except BaseException:
             release()
             raise
-
-    def __del__(self) -> None:  # collected while held: as quietly as the original
-        for hold in self._holds.values():
-            hold.guard.release()
 
 
 class _Side:

@@ -4,8 +4,8 @@ Each is written for one original, which its file's name begins with, and says in
 with the original and with ours, on its own loop and on another one. There `elsewhere` answers for the modules that it
 takes its tasks and its sleep from, which belong to its own loop.
 
-A program that looks again and again whether time has passed sleeps 5 ms in between. For up to 2 ms Pyodide's loop takes a
-message instead of a timer, and workerd fires no timer while one message follows the other.
+A program that looks again and again whether time has passed sleeps 5 ms in between. For up to 2 ms Pyodide's loop takes
+a message instead of a timer, and workerd fires no timer while one message follows the other.
 """
 
 from __future__ import annotations
