@@ -58,7 +58,7 @@ class Watch:
         self._look(list(parked), loop.time())
         if self._due:
             next_look = min(due for due, _ in self._due.values()) - loop.time()
-            self._begin(loop, min(max(next_look, PART * (monotonic() - begun), PART * AT_ONCE), SELDOM))
+            self._begin(loop, max(next_look, PART * max(monotonic() - begun, AT_ONCE)))
             loop._asynclocks_parked = parked
 
     def _look(self, tickets: list[Any], now: float) -> None:
