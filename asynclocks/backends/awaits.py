@@ -8,7 +8,7 @@ or future has left a callback there. What nobody left there is not guessed.
 from __future__ import annotations
 
 import math
-from asyncio import FIRST_COMPLETED, TaskGroup, isfuture
+from asyncio import FIRST_COMPLETED, FIRST_EXCEPTION, TaskGroup, isfuture
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from gc import get_referrers
@@ -39,30 +39,43 @@ def _behind(callback: Any, future: Any) -> Iterator[tuple[Any, bool]]:
     if is_task(who):  # `await`
         yield who, who._fut_waiter is future
     elif isinstance(who, TaskGroup):
-        yield from _of_group(who._parent_task, who._on_completed_fut)  # type: ignore[attr-defined]
+        yield from _of_group(who, who._parent_task, who._on_completed_fut)  # type: ignore[attr-defined]
     else:
         known = _CLOSURES.get((getattr(callback, "__module__", ""), getattr(callback, "__qualname__", "")))
         if known is not None:
             yield from known(**_variables(callback))
 
 
-def _of_group(parent: Any, end: Any) -> list[tuple[Any, bool]]:
+def _of_group(group: Any, parent: Any, end: Any) -> list[tuple[Any, bool]]:
     waits = parent is not None and end is not None and parent._fut_waiter is end and not end.done()
-    return [] if parent is None else [(parent, waits)]
+    return [] if parent is None else [(parent, waits and not _any_failed(group._tasks))]
 
 
-def _gather_or_shield(outer: Any = None, **_: Any) -> Iterator[tuple[Any, bool]]:
-    return iter(()) if outer is None else awaiters_of(outer)
+def _gather_or_shield(outer: Any = None, return_exceptions: bool = False, **_: Any) -> Iterable[tuple[Any, bool]]:
+    if outer is None or not _are_all_needed(getattr(outer, "_children", ()), return_exceptions):
+        return ()
+    return awaiters_of(outer)
 
 
 def _wait(waiter: Any, counter: int, return_when: str, timeout_handle: Any, **_: Any) -> Iterator[tuple[Any, bool]]:
     needed = timeout_handle is None and (return_when != FIRST_COMPLETED or counter == 1)
-    return awaiters_of(waiter) if needed else iter(())
+    for who, now in awaiters_of(waiter) if needed else ():
+        yield who, now and bool(_of_frame(_innermost(who), waiter))
 
 
 def _anyio_group(self: Any, **_: Any) -> list[tuple[Any, bool]]:
     # Older ones wait with `asyncio.wait`.
-    return _of_group(self.cancel_scope._host_task, getattr(self, "_on_completed_fut", None))
+    return _of_group(self, self.cancel_scope._host_task, getattr(self, "_on_completed_fut", None))
+
+
+# Who awaits several is told by a callback that one of them is done. Before that has run they look as if they waited on.
+def _any_failed(tasks: Iterable[Any]) -> bool:
+    # `exception()` would count as if somebody had looked at the error.
+    return any(one.done() and getattr(one, "_exception", None) is not None for one in [*tasks])
+
+
+def _are_all_needed(gathered: Iterable[Any], return_exceptions: bool) -> bool:
+    return return_exceptions or not (_any_failed(gathered) or any(one.cancelled() for one in gathered))
 
 
 _ANYIO = "anyio._backends._asyncio"
@@ -129,10 +142,21 @@ def awaited_of(task: Any) -> Iterator[Any]:
     if is_task(future):
         yield future
         return
-    children = getattr(future, "_children", None)  # of `gather`
-    if children is None:
+    if hasattr(future, "_children"):
+        children = _of_gather(future)
+    else:
         children = _inside_shield(future) or _of_frame(_innermost(task), future)
     yield from (child for child in children if is_task(child) and not child.done())
+
+
+def _of_gather(future: Any) -> Iterable[Any]:
+    for child in future._children:
+        for callback, _ in child._callbacks or ():
+            if getattr(callback, "__qualname__", None) == "gather.<locals>._done_callback":
+                variables = _variables(callback)
+                if variables["outer"] is future:
+                    return future._children if _are_all_needed(future._children, variables["return_exceptions"]) else ()
+    return ()
 
 
 def _inside_shield(future: Any) -> list[Any]:
@@ -149,12 +173,14 @@ def _of_frame(frame: FrameType | None, future: Any) -> Iterable[Any]:
     group: Any = frame.f_locals.get("self")
     of_group = _is(frame, _ANYIO, "TaskGroup.__aexit__") or isinstance(group, TaskGroup)
     if of_group and getattr(group, "_on_completed_fut", None) is future:
-        return tuple(group._tasks)
+        return () if _any_failed(group._tasks) else tuple(group._tasks)
     if _is(frame, "asyncio.tasks", "_wait"):
         variables = frame.f_locals
-        fs = [one for one in variables["fs"] if not one.done()]
-        if variables["timeout_handle"] is None and (variables["return_when"] != FIRST_COMPLETED or len(fs) == 1):
-            return fs
+        fs, until = variables["fs"], variables["return_when"]
+        if variables["timeout_handle"] is None and not (
+            (until == FIRST_COMPLETED and len(fs) > 1) or (until == FIRST_EXCEPTION and _any_failed(fs))
+        ):
+            return [one for one in fs if not one.done()]
     return ()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -206,8 +207,24 @@ async def test_a_parent_that_never_awaits_the_child_is_innocent(looks: list[bool
     assert not any(looks)
 
 
+async def until_done(child: asyncio.Task[object]) -> None:
+    await child
+
+
 async def first_of_two(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
     await asyncio.wait([child, other], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def until_one_fails(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.wait([child, other], return_when=asyncio.FIRST_EXCEPTION)
+
+
+async def gather(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.gather(child, other)
+
+
+async def gather_two_gatherings(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.gather(asyncio.gather(child), other)
 
 
 async def wait_with_a_timeout(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
@@ -326,6 +343,55 @@ async def test_a_mutex_that_somebody_else_may_release_is_not_followed_late_eithe
     assert not any(looks)
 
 
+# the parent holds the mutex, awaits the child and another
+# the other one ends; the child comes to the mutex; the parent is told
+@pytest.mark.parametrize("way", [first_of_two, until_one_fails, gather, gather_two_gatherings, "asyncio", "anyio"])
+@pytest.mark.parametrize("from_above", [True, False])
+@on_asyncio
+async def test_a_parent_that_is_about_to_be_told_to_go_on_is_innocent(
+    way: Any, from_above: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the child is found to be awaited, or the parent to await."""
+    if from_above:
+        monkeypatch.setattr("asynclocks.backends.asyncio.AsyncioBackend.awaiters", lambda self, task: ())
+    mutex = Mutex()
+    begin = asyncio.get_running_loop().create_future()
+
+    async def take_then() -> None:
+        async with Mutex():  # else nobody looks from the parent on
+            await begin
+            with suppress(asyncio.CancelledError):
+                await take(mutex)
+
+    async def fail() -> None:
+        await settle()
+        begin.set_result(None)
+        raise LookupError("in vain")
+
+    async def parent() -> None:
+        async with mutex:
+            if way == "asyncio":
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(take_then())
+                    tasks.create_task(fail())
+            elif way == "anyio":
+                async with anyio.create_task_group() as group:
+                    group.start_soon(take_then)
+                    group.start_soon(fail)
+            else:
+                children.extend([started(take_then), started(fail)])
+                await way(*children)
+
+    children: list[Any] = []
+    try:
+        await started(parent)
+    except* LookupError:
+        pass
+    for child in children:
+        with suppress(LookupError):
+            await child
+
+
 # the child parks      the parent holds the mutex, awaits the child
 # look: the child is roused, and then, before its step …
 async def stuck(
@@ -333,6 +399,7 @@ async def stuck(
 ) -> tuple[Any, asyncio.Task[Any], asyncio.Task[Any]]:
     """A guard, a child that waits for it, and the parent, who owns it and awaits the child, just before a look."""
     monkeypatch.setattr(watch, "SOON", 60)
+    monkeypatch.setattr(watch, "PART", 50)  # in a large process a look may take long, and no more come meanwhile
     guards: list[Any] = []
     children: list[asyncio.Task[Any]] = []
 
@@ -599,6 +666,29 @@ async def test_a_look_takes_a_part_of_the_time_however_many_wait(
             assert known.watch._due[id(ticket)][0] > 0
             assert len(looks) == seen + 1
     await asyncio.gather(*children)
+
+
+@on_asyncio
+async def test_after_a_long_look_the_next_one_waits_for_as_many_times_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also longer than a wait is left alone otherwise."""
+    monkeypatch.setattr(watch, "PART", 50)
+
+    def look_long(self: Any, ticket: Any) -> bool:
+        time.sleep(0.01)
+        return False
+
+    monkeypatch.setattr(QueuedSynchronizer, "_is_stuck", look_long)
+    pauses: list[float] = []
+    mutex = Mutex()
+    async with mutex:
+        child = started(lambda: take(mutex))
+        await settle()
+        monkeypatch.setattr(watch.Watch, "_begin", lambda self, loop, pause: pauses.append(pause))
+        await in_one_pass(look)
+    await child
+    assert pauses[0] >= 0.5 > watch.SELDOM
 
 
 def test_a_loop_without_timers_serves_all_the_same() -> None:
