@@ -201,7 +201,7 @@ async def test_callers_timeout_works_and_nothing_stays_locked(server: Server) ->
     storage = InMemoryCache()
     async with client_of(storage) as client:
         with pytest.raises(httpx.ReadTimeout):
-            await client.get(server.url("silent"), timeout=0.05)
+            await client.get(server.url("silent"), timeout=httpx.Timeout(30, read=0.05))
         with anyio.move_on_after(0.05) as scope:
             await client.get(server.url("silent"))
         assert scope.cancelled_caught
