@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from asynclocks import (
     DeadlockError,
     GuardReleasedError,
+    Mutex,
     ReadGuard,
     RwLock,
     TryLockError,
@@ -734,6 +735,27 @@ async def test_a_second_upgradable_read_is_a_deadlock() -> None:
             await crowd.add("u1")
             with pytest.raises(DeadlockError):
                 await lock.read()
+        await crowd.dissolve()
+
+
+async def test_who_reads_behind_an_upgradable_reader_waits_for_the_present_one_whoever_comes_after() -> None:
+    """With max_readers in, too: any reader that leaves only makes room for who wants to be upgradable."""
+    lock, mutex = RwLock(0, max_readers=2), Mutex()
+    async with anyio.create_task_group() as tasks:
+        crowd = Crowd(tasks, lock)
+
+        async def read_with_the_mutex() -> None:
+            async with mutex, lock.read():
+                pass
+
+        await crowd.add("r1")
+        async with lock.upgradable_read():
+            await crowd.add("u1")
+            spawn(tasks, read_with_the_mutex)
+            await settle()
+            await crowd.add("r2")
+            with pytest.raises(DeadlockError):
+                await mutex.lock()
         await crowd.dissolve()
 
 

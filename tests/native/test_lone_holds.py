@@ -407,6 +407,24 @@ def test_a_ref_that_is_struck_as_it_leaves_the_rest_to_others_leaves_it_to_them(
 
 
 @pure
+def test_an_init_that_is_struck_as_it_joins_the_line_of_a_key_leaves_it(
+    m: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = m.try_entry("b")
+    come(m, "b")
+
+    def ask() -> None:
+        strike_once(monkeypatch, KeyLock, "_stand_in_line", "begins")
+        with pytest.raises(Struck):
+            m.blocking_get_or_insert_with("b", int)
+
+    elsewhere(ask)
+    entry.release()
+    m.blocking_entry("b", WAIT).release()
+    assert_idle(m)
+
+
+@pure
 @pytest.mark.parametrize("call", ["_inside", "_catch_up"])
 def test_a_block_that_is_struck_as_it_is_entered_holds_nothing(
     m: Map, call: str, monkeypatch: pytest.MonkeyPatch
@@ -427,6 +445,19 @@ def test_a_block_that_is_struck_as_it_is_entered_holds_nothing(
 
     asyncio.run(main())
     m.blocking_entry("a", WAIT).release()
+    assert_idle(m)
+
+
+@pytest.mark.parametrize("ask", [lambda m: m.ref("a"), lambda m: m.entry("a")], ids=["ref", "entry"])
+async def test_a_block_whose_coroutine_is_closed_lets_go(m: Map, ask: Any) -> None:
+    async def hold() -> None:
+        async with ask(m):
+            await asyncio.sleep(0)
+
+    holding = hold()
+    holding.send(None)
+    assert [*m._held] == ["a"]
+    holding.close()
     assert_idle(m)
 
 
