@@ -215,7 +215,7 @@ class Permit(Guard):
     _live: bool
     _entrant: Any  # of an `async with` block: a weak reference to the task that entered it, None without one
     # What was split off in the block that this permit, or its origin, was entered by. None: it is in no block, or in an
-    # ``async with semaphore``.
+    # ``async with semaphore``, where it holds one permit then: nothing was split off yet, and nothing merged into it.
     _parts: list[Permit] | tuple[()] | None
 
     @property
@@ -272,6 +272,7 @@ class Permit(Guard):
         if other is self or other._semaphore is not self._semaphore:
             raise ValueError(f"cannot merge {other!r} into {self!r}: it must be another permit of the same semaphore")
         other._check_live()
+        self._block_parts()  # the end of the block looks no further than whether there are any
         other._live = False
         self._count += other._count
 

@@ -110,7 +110,7 @@ class Semaphore(PermitState):
                     del self._entered[key]
                 except KeyError:  # none, or another thread took it for one whose task is gone
                     permit = None
-            if permit.__class__ is Permit and permit._live and permit._count == 1 and permit._parts is None:
+            if permit.__class__ is Permit and permit._live and permit._parts is None:
                 if self._head is not None:
                     self._hand_over(permit)
                     return
