@@ -69,13 +69,22 @@ def _anyio_group(self: Any, **_: Any) -> list[tuple[Any, bool]]:
 
 
 # Who awaits several is told by a callback that one of them is done. Before that has run they look as if they waited on.
-def _any_failed(tasks: Iterable[Any]) -> bool:
-    # `exception()` would count as if somebody had looked at the error.
-    return any(one.done() and getattr(one, "_exception", None) is not None for one in [*tasks])
+def _any_failed(several: Iterable[Any], *, or_cancelled: bool = False) -> bool:
+    return any(_has_failed(one, or_cancelled=or_cancelled) for one in [*several])
+
+
+def _has_failed(one: Any, *, or_cancelled: bool) -> bool:
+    """Has it, or what it gathers or shields, so that callbacks alone will pass the error on?"""
+    if one.done():
+        # `exception()` would count as if somebody had looked at the error.
+        return getattr(one, "_exception", None) is not None or (or_cancelled and one.cancelled())
+    if hasattr(one, "_children"):
+        return not _are_all_needed(one._children, return_exceptions=_returns_exceptions(one) is True)
+    return _any_failed(_inside_shield(one), or_cancelled=or_cancelled)
 
 
 def _are_all_needed(gathered: Iterable[Any], return_exceptions: bool) -> bool:
-    return return_exceptions or not (_any_failed(gathered) or any(one.cancelled() for one in gathered))
+    return return_exceptions or not _any_failed(gathered, or_cancelled=True)
 
 
 _ANYIO = "anyio._backends._asyncio"
@@ -150,13 +159,19 @@ def awaited_of(task: Any) -> Iterator[Any]:
 
 
 def _of_gather(future: Any) -> Iterable[Any]:
-    for child in future._children:
+    known = _returns_exceptions(future)
+    return () if known is None or not _are_all_needed(future._children, known) else future._children
+
+
+def _returns_exceptions(gathering: Any) -> bool | None:
+    """Does this `gather` return them? None: all that it gathers are done, and their callbacks with them."""
+    for child in gathering._children:
         for callback, _ in child._callbacks or ():
             if getattr(callback, "__qualname__", None) == "gather.<locals>._done_callback":
                 variables = _variables(callback)
-                if variables["outer"] is future:
-                    return future._children if _are_all_needed(future._children, variables["return_exceptions"]) else ()
-    return ()
+                if variables["outer"] is gathering:
+                    return bool(variables["return_exceptions"])
+    return None
 
 
 def _inside_shield(future: Any) -> list[Any]:

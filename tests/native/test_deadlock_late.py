@@ -227,6 +227,21 @@ async def gather_two_gatherings(child: asyncio.Task[object], other: asyncio.Task
     await asyncio.gather(asyncio.gather(child), other)
 
 
+async def gather_what_gathers_the_other(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.gather(asyncio.shield(asyncio.gather(child)), asyncio.gather(other))
+
+
+async def gather_what_shields_the_other(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    await asyncio.gather(child, asyncio.shield(other))
+
+
+async def until_what_gathers_one_fails(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
+    gathering = asyncio.gather(other)
+    await asyncio.wait([child, gathering], return_when=asyncio.FIRST_EXCEPTION)
+    with suppress(LookupError):
+        await gathering
+
+
 async def wait_with_a_timeout(child: asyncio.Task[object], other: asyncio.Task[object]) -> None:
     await asyncio.wait([child], timeout=LATE)
 
@@ -343,9 +358,15 @@ async def test_a_mutex_that_somebody_else_may_release_is_not_followed_late_eithe
     assert not any(looks)
 
 
+TOLD_BY_CALLBACKS = [
+    first_of_two, until_one_fails, gather, gather_two_gatherings, gather_what_gathers_the_other,
+    gather_what_shields_the_other, until_what_gathers_one_fails, "asyncio", "anyio",
+]  # fmt: skip
+
+
 # the parent holds the mutex, awaits the child and another
 # the other one ends; the child comes to the mutex; the parent is told
-@pytest.mark.parametrize("way", [first_of_two, until_one_fails, gather, gather_two_gatherings, "asyncio", "anyio"])
+@pytest.mark.parametrize("way", TOLD_BY_CALLBACKS)
 @pytest.mark.parametrize("from_above", [True, False])
 @on_asyncio
 async def test_a_parent_that_is_about_to_be_told_to_go_on_is_innocent(
