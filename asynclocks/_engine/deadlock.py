@@ -135,7 +135,14 @@ def _stands(cycle: list[Link], task: Any, ticket: Ticket) -> bool:
     # Others go on while we look. What was the same twice, and waited all the time, is a cycle.
     if cycle != _find_cycle(task, ticket, _lines_above(task)[0]) or ticket.state is not State.QUEUED:
         return False
-    return not any(wait is None and _ends_by_itself(one, other) for one, wait, other in cycle)
+    return not any(
+        (wait is None and _ends_by_itself(one, other)) or _is_being_cancelled(one) for one, wait, other in cycle
+    )
+
+
+def _is_being_cancelled(task: Any) -> bool:
+    backend = _told_by(task)
+    return backend is not None and backend.is_being_cancelled(task)
 
 
 def is_stuck(ticket: Ticket) -> bool:

@@ -18,6 +18,7 @@ from asynclocks.backends.awaits import (
     coroutine_of,
     gives_up_awaiting as _gives_up_awaiting,
     has_a_time_limit as _has_a_time_limit,
+    is_being_cancelled as _is_being_cancelled,
     is_starting_another as _is_starting_another,
     sleeper_on,
 )
@@ -298,6 +299,9 @@ class AsyncioBackend(LoopBackend):
 
     def has_a_time_limit(self, task: Any) -> bool:
         return _has_a_time_limit(task)
+
+    def is_being_cancelled(self, task: Any) -> bool:
+        return _is_being_cancelled(task)
 
     def gives_up_awaiting(self, task: Any) -> bool:
         return _gives_up_awaiting(task)

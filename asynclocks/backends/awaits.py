@@ -8,6 +8,7 @@ or future has left a callback there. What nobody left there is not guessed.
 from __future__ import annotations
 
 import math
+import sys
 from asyncio import FIRST_COMPLETED, FIRST_EXCEPTION, TaskGroup, isfuture
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ __all__ = [
     "awaiters_of",
     "gives_up_awaiting",
     "has_a_time_limit",
+    "is_being_cancelled",
     "is_starting_another",
     "is_task",
     "sleeper_on",
@@ -123,14 +125,40 @@ def gives_up_awaiting(task: Any) -> bool:
 
 def has_a_time_limit(task: Any) -> bool:
     """Is it in an ``async with asyncio.timeout(…)`` or in a cancel scope of anyio's that has a deadline?"""
-    # Each refers to its task. Nothing else leads from the task to them on all loops.
-    for one in get_referrers(task):
-        variables = one if isinstance(one, dict) else getattr(one, "__dict__", {})
+    for one, variables in _referring_to(task):
         if variables.get("_task") is task and variables.get("_timeout_handler") is not None:
             return True
         if getattr(one, "_host_task", None) is task and getattr(one, "deadline", math.inf) < math.inf:
             return True
     return False
+
+
+def is_being_cancelled(task: Any) -> bool:
+    """Was it cancelled, so that a wait which it begins ends at once? Or will callbacks alone see to that?
+
+    By asyncio that is once, in a scope of anyio's each time.
+    """
+    if getattr(task, "_must_cancel", False):
+        return True
+    anyio: Any = sys.modules.get(_ANYIO)
+    state = None if anyio is None else anyio._task_states.get(task)
+    scope = None if state is None else state.cancel_scope
+    while scope is not None:
+        if scope.cancel_called or _any_failed(scope._tasks):
+            return True
+        scope = None if scope.shield else scope._parent_scope
+    # A group cancels its task also where that waits for something else.
+    return any(
+        _any_failed(variables["_tasks"])
+        for _, variables in _referring_to(task)
+        if variables.get("_parent_task") is task and "_tasks" in variables
+    )
+
+
+def _referring_to(task: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What refers to this task, and its variables. Nothing else leads from a task to them on all loops."""
+    for one in get_referrers(task):
+        yield one, one if isinstance(one, dict) else getattr(one, "__dict__", {})
 
 
 def _innermost(task: Any) -> FrameType | None:

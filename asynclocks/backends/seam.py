@@ -214,6 +214,10 @@ class LoopBackend:
         """Did this very task, and not somebody around it, limit the time of what it does now?"""
         raise NotImplementedError  # asked of those that somebody awaits
 
+    def is_being_cancelled(self, task: Any) -> bool:
+        """Will the wait that it begins or is in end at once, for it was cancelled already?"""
+        return False
+
     def gives_up_awaiting(self, task: Any) -> bool:
         """Will the wait of this one for another task end by itself, when its time is over?"""
         return False

@@ -332,6 +332,78 @@ async def test_a_child_that_limits_its_own_time_is_innocent() -> None:
         await by_anyio_group(take, nothing)
 
 
+@on_asyncio
+@pytest.mark.parametrize("way", [by_await, by_gather])
+async def test_a_child_that_cancelled_its_parent_is_innocent(way: Shape) -> None:
+    """It is cancelled with it, where it waits next."""
+    mutex = Mutex()
+
+    async def child() -> None:
+        await asyncio.sleep(0)  # the parent awaits it then
+        task.cancel()
+        async with mutex:
+            pytest.fail("its parent has it")
+
+    async def parent() -> None:
+        async with mutex:
+            await way(child, nothing)
+
+    task = started(parent)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_child_in_a_scope_that_was_cancelled_is_innocent() -> None:
+    """Its wait ends at once; another's, which is shielded from that, does not."""
+    mutex = Mutex()
+
+    async def wait_in_vain() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with mutex:
+                pytest.fail("its parent has it")
+        assert scope.cancelled_caught
+
+    async def wait_on() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await mutex.lock()
+
+    async def parent() -> None:
+        async with mutex:
+            await by_anyio_group(wait_in_vain, nothing)
+            with pytest.raises(BaseException) as caught:  # noqa: PT011  # in a group
+                await by_anyio_group(wait_on, nothing)
+            deadlock_in(caught.value)
+
+    await by_anyio_group(parent, nothing)
+
+
+async def test_a_child_that_cleans_up_as_its_group_ends_is_cancelled_again() -> None:
+    """Not told of a deadlock."""
+    mutex = Mutex()
+
+    async def child() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()  # its parent waits again then
+            async with mutex:
+                pytest.fail("its parent has it")
+
+    async def fail() -> None:
+        await settle()
+        raise LookupError("in vain")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with mutex, anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+            tasks.start_soon(fail)
+    assert [type(error) for error in caught.value.exceptions] == [LookupError]
+
+
 async def test_a_child_that_somebody_else_frees_is_innocent() -> None:
     """The guard was disowned: a sibling releases."""
     mutex = Mutex()

@@ -413,6 +413,41 @@ async def test_a_parent_that_is_about_to_be_told_to_go_on_is_innocent(
             await child
 
 
+# the parent holds the mutex, in a group awaits a child
+# one of the group fails; the child comes to the mutex; the group cancels the parent
+@pytest.mark.parametrize("group", ["asyncio", "anyio"])
+@on_asyncio
+async def test_a_parent_whose_group_is_about_to_cancel_it_is_innocent(group: str) -> None:
+    """It awaits something else in the group's block."""
+    mutex = Mutex()
+    begin = asyncio.get_running_loop().create_future()
+
+    async def take_then() -> str:
+        await begin
+        return await take(mutex)
+
+    async def fail() -> None:
+        await settle()
+        begin.set_result(None)
+        raise LookupError("in vain")
+
+    async def parent() -> None:
+        async with mutex:
+            if group == "asyncio":
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(fail())
+                    await asyncio.shield(child)
+            else:
+                async with anyio.create_task_group() as theirs:
+                    theirs.start_soon(fail)
+                    await asyncio.shield(child)
+
+    child = started(take_then)
+    with pytest.raises(ExceptionGroup):
+        await started(parent)
+    assert await child == "got it"
+
+
 # the child parks      the parent holds the mutex, awaits the child
 # look: the child is roused, and then, before its step …
 async def stuck(
