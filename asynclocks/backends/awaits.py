@@ -12,9 +12,10 @@ import sys
 from asyncio import FIRST_COMPLETED, FIRST_EXCEPTION, TaskGroup, isfuture
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from gc import get_referrers
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from asynclocks.backends.seam import coroutines_in
 
@@ -30,10 +31,29 @@ __all__ = [
 ]
 
 
-def awaiters_of(future: Any) -> Iterator[tuple[Any, bool]]:
+Read = TypeVar("Read", bound=Callable[[Any], Any])
+
+
+def _or(answer: object) -> Callable[[Read], Read]:
+    """Give this answer where asyncio, or anyio, keeps what is read here in another way by now: nothing is told then."""
+
+    def decorate(read: Read) -> Read:
+        @wraps(read)
+        def read_if_known(one: Any) -> Any:
+            try:
+                return read(one)
+            except (AttributeError, LookupError, TypeError, ValueError):
+                return answer
+
+        return cast("Read", read_if_known)
+
+    return decorate
+
+
+@_or(())
+def awaiters_of(future: Any) -> Iterable[tuple[Any, bool]]:
     """Who waits until this task or future is done, and whether they do so now or will at the end of their group."""
-    for callback, _ in future._callbacks or ():
-        yield from _behind(callback, future)
+    return [found for callback, _ in future._callbacks or () for found in _behind(callback, future)]
 
 
 def _behind(callback: Any, future: Any) -> Iterator[tuple[Any, bool]]:
@@ -104,6 +124,7 @@ def _variables(function: Any) -> dict[str, Any]:
     return {name: cell.cell_contents for name, cell in cells}
 
 
+@_or(None)
 def sleeper_on(future: Any) -> Any:
     """The task that sleeps on this future, None if it cannot be told."""
     callbacks = () if future is None else future._callbacks or ()
@@ -115,6 +136,7 @@ def is_task(one: Any) -> bool:
     return isfuture(one) and hasattr(one, "get_coro") and hasattr(one, "_fut_waiter")
 
 
+@_or(True)
 def gives_up_awaiting(task: Any) -> bool:
     """Is it in `asyncio.wait_for` with a timeout? That ends by itself."""
     frame = _innermost(task)
@@ -123,6 +145,7 @@ def gives_up_awaiting(task: Any) -> bool:
     return frame.f_locals["timeout"] is not None
 
 
+@_or(True)
 def has_a_time_limit(task: Any) -> bool:
     """Is it in an ``async with asyncio.timeout(…)`` or in a cancel scope of anyio's that has a deadline?"""
     for one, variables in _referring_to(task):
@@ -133,6 +156,7 @@ def has_a_time_limit(task: Any) -> bool:
     return False
 
 
+@_or(True)
 def is_being_cancelled(task: Any) -> bool:
     """Was it cancelled, so that a wait which it begins ends at once? Or will callbacks alone see to that?
 
@@ -171,19 +195,19 @@ def _is(frame: FrameType, module: str, name: str) -> bool:
     return frame.f_code.co_qualname == name and frame.f_globals.get("__name__") == module
 
 
-def awaited_of(task: Any) -> Iterator[Any]:
+@_or(())
+def awaited_of(task: Any) -> Iterable[Any]:
     """The tasks that this one waits for now, if it needs them all."""
     future = task._fut_waiter
     if future is None or future.done():
-        return
+        return ()
     if is_task(future):
-        yield future
-        return
+        return (future,)
     if hasattr(future, "_children"):
         children = _of_gather(future)
     else:
         children = _inside_shield(future) or _of_frame(_innermost(task), future)
-    yield from (child for child in children if is_task(child) and not child.done())
+    return [child for child in children if is_task(child) and not child.done()]
 
 
 def _of_gather(future: Any) -> Iterable[Any]:

@@ -18,7 +18,7 @@ import pytest
 from asynclocks import ConcurrentMap, DeadlockError, Mutex, OnceCell, RwLock, Semaphore
 from asynclocks._engine import synchronizer
 from asynclocks._engine.deadlock import Look, check as check_deadlock
-from asynclocks.backends import running as running_here
+from asynclocks.backends import awaits, running as running_here
 from asynclocks.backends.awaits import awaited_of
 from asynclocks.backends.seam import coroutines_in
 from tests.support import on_trio, settle
@@ -402,6 +402,35 @@ async def test_a_child_that_cleans_up_as_its_group_ends_is_cancelled_again() -> 
             tasks.start_soon(child)
             tasks.start_soon(fail)
     assert [type(error) for error in caught.value.exceptions] == [LookupError]
+
+
+@pytest.mark.parametrize("shape", ASYNCIO)
+@pytest.mark.parametrize("what", ["_behind", "_variables", "_innermost", "is_task"])
+@on_asyncio
+async def test_what_a_later_asyncio_may_tell_in_another_way_is_not_told(
+    shape: Shape, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Perhaps by another way. Who waits for a lock knows nothing of it."""
+
+    def fail(*_: Any) -> Any:
+        raise AttributeError(what)
+
+    mutex = Mutex()
+
+    async def take() -> None:
+        async with Mutex(), mutex:
+            pass
+
+    monkeypatch.setattr(awaits, what, fail)
+    async with mutex:
+        try:
+            with anyio.move_on_after(0.05):
+                await shape(take, nothing)
+        except* DeadlockError:
+            pass
+    await settle()  # what a shield has kept from the cancellation goes on
+    async with mutex:
+        pass
 
 
 async def test_a_child_that_somebody_else_frees_is_innocent() -> None:
