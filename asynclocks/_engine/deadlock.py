@@ -23,6 +23,7 @@ from _thread import allocate_lock
 from collections.abc import Hashable, Iterator
 from enum import Enum
 from gc import get_referents
+from itertools import islice
 from sys import getrefcount
 from typing import Any, Literal, TypeAlias
 from weakref import ref
@@ -39,6 +40,7 @@ Policy = Literal["raise", "warn", "off"]
 
 _policy: Policy = "raise"
 _graph = freed_in_child(allocate_lock())
+limited: set[Ticket] = set()  # that somebody waits with until a deadline
 waits: dict[Hashable, Ticket] = {}  # the ticket that each waiting task waits with, by the task's key
 
 
@@ -73,6 +75,7 @@ def set_deadlock_policy(policy: Policy) -> Policy:
 
 Link: TypeAlias = "tuple[Any, Ticket | None, Any]"  # who waits, with which ticket (None: awaits), for whom
 
+MOST_BEFORE = 8  # who stand before one in a circle and are asked whether they stay; of the others it is not guessed
 MOST_AWAITED = 64  # children that one look asks what they wait for; one of the looking task's own line is always found
 
 
@@ -136,8 +139,24 @@ def _stands(cycle: list[Link], task: Any, ticket: Ticket) -> bool:
     if cycle != _find_cycle(task, ticket, _lines_above(task)[0]) or ticket.state is not State.QUEUED:
         return False
     return not any(
-        (wait is None and _ends_by_itself(one, other)) or _is_being_cancelled(one) for one, wait, other in cycle
+        (_ends_by_itself(one, other) if wait is None else _is_held_up_for_a_while(wait)) or _is_being_cancelled(one)
+        for one, wait, other in cycle
     )
+
+
+def _is_held_up_for_a_while(ticket: Ticket) -> bool:
+    """Do none but some before it in line keep it waiting, who will leave that by themselves?"""
+    before = ticket.synchronizer._held_up_by(ticket)
+    return bool(before) and all(map(_leaves_by_itself, islice(before, MOST_BEFORE)))
+
+
+def _leaves_by_itself(ticket: Ticket) -> bool:
+    """Has whoever waits with this ticket limited the time, or been cancelled?"""
+    if ticket in limited or ticket.gives_up():
+        return True
+    task = ticket.whose()
+    backend = None if task is None else _told_by(task)
+    return backend is not None and (backend.is_being_cancelled(task) or backend.has_a_time_limit(task))
 
 
 def _is_being_cancelled(task: Any) -> bool:

@@ -28,6 +28,7 @@ from asynclocks._engine.deadlock import (
     check as check_deadlock,
     is_stuck,
     key_of,
+    limited,
     look_again,
     waits,
     waits_now,
@@ -63,6 +64,10 @@ class QueuedSynchronizer(TicketQueue):
     def _owners(self, ticket: Ticket) -> Iterable[Any]:
         """Whom this waiting ticket waits for, as weak references to tasks. Asked of those that are `_followed`."""
         raise NotImplementedError
+
+    def _held_up_by(self, ticket: Ticket) -> list[Ticket]:
+        """Those before it in line without whom it would be let in now: it waits for its owners because they do."""
+        return []
 
     def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
         """Does an owner of what this ticket waits for wait for anything? Only then it can be for this ticket's task."""
@@ -147,9 +152,13 @@ class QueuedSynchronizer(TicketQueue):
             await ticket.park()
 
     async def _park_until(self, ticket: Any, end: float) -> None:
-        while ticket.state is QUEUED:
-            if not await ticket.park_until(end):
-                self._transact(self._expire, ticket)  # unless the grant came first
+        limited.add(ticket)
+        try:
+            while ticket.state is QUEUED:
+                if not await ticket.park_until(end):
+                    self._transact(self._expire, ticket)  # unless the grant came first
+        finally:
+            limited.discard(ticket)
 
     @uninterrupted
     async def _acquire_by(self, deadline: Deadline, ticket: Any, backend: LoopBackend) -> Any:
@@ -252,12 +261,15 @@ class QueuedSynchronizer(TicketQueue):
     def _park_blocking(self, ticket: Any, deadline: float) -> bool:
         noted = None
         try:
-            if deadline == math.inf and self._followed and ticket.owner is not None:
+            if deadline < math.inf:
+                limited.add(ticket)
+            elif self._followed and ticket.owner is not None:
                 task = ticket.owner()
                 noted = self._note(task, ticket)
                 self._look(task, ticket)
             return self._park_thread(ticket, deadline)
         finally:
+            limited.discard(ticket)
             if noted is not None:
                 waits.pop(noted, None)
 

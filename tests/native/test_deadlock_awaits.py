@@ -433,6 +433,95 @@ async def test_what_a_later_asyncio_may_tell_in_another_way_is_not_told(
         pass
 
 
+# the parent holds something, awaits the child      another: stands in line
+#     the child: waits behind the other
+async def behind_another(kind: str, how: str) -> None:
+    lock, shared = RwLock[None](), ConcurrentMap({"k": 1})
+    scope = anyio.CancelScope()
+
+    async def upgrade(timeout: float | None) -> None:
+        async with lock.upgradable_read() as guard:
+            await guard.upgrade(timeout)
+
+    wait: dict[str, Callable[[float | None], Any]] = {
+        "write": lock.write,
+        "upgrade": upgrade,
+        "upgradable": lock.upgradable_read,
+        "entry": lambda timeout: shared.entry("k", timeout=timeout),
+    }
+
+    async def another() -> None:
+        with scope, suppress(TimeoutError):
+            await wait[kind](0.05 if how == "timeout" else None)
+
+    async def leave_late() -> None:
+        await wait[kind](1000)
+
+    async def child() -> None:
+        if how == "cancelled":
+            scope.cancel()
+        async with shared.ref("k") if kind == "entry" else lock.read():
+            pass
+
+    async def parent() -> None:
+        hold: dict[str, Work] = {"entry": lambda: shared.ref("k"), "upgradable": lock.upgradable_read}
+        async with hold.get(kind, lock.read)():
+            others.start_soon(another)
+            await settle()
+            if how == "scope":
+                scope.deadline = anyio.current_time() + 0.05
+            if how == "two":
+                others.start_soon(leave_late)
+                await settle()
+            try:
+                await by_anyio_group(child, nothing)
+            finally:
+                if how in {"stays", "two"}:
+                    others.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as others:
+        others.start_soon(parent)
+
+
+@pytest.mark.parametrize("kind", ["write", "upgrade", "upgradable", "entry"])
+@pytest.mark.parametrize("how", ["timeout", "scope", "cancelled"])
+async def test_a_child_behind_one_that_leaves_the_line_by_itself_is_innocent(kind: str, how: str) -> None:
+    """It is let in beside its parent then."""
+    await behind_another(kind, how)
+
+
+@pytest.mark.parametrize("kind", ["write", "upgradable", "entry"])
+@pytest.mark.parametrize("how", ["stays", "two"])
+async def test_a_child_behind_one_that_stays_in_line_is_told(kind: str, how: str) -> None:
+    """Also if another one leaves."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # in groups
+        await behind_another(kind, how)
+    deadlock_in(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["upgradable", "one reader"])
+async def test_a_child_that_would_wait_also_without_those_before_it_is_told(kind: str) -> None:
+    """That one of them leaves is no help."""
+    lock = RwLock[None](max_readers=1) if kind == "one reader" else RwLock[None]()
+    take = lock.read if kind == "one reader" else lock.upgradable_read
+
+    async def another() -> None:
+        with pytest.raises(TimeoutError):
+            await lock.write(timeout=0.05)
+
+    async def parent() -> None:
+        async with take():
+            others.start_soon(another)
+            await settle()
+            with pytest.raises(BaseException) as caught:  # noqa: PT011  # in a group
+                await by_anyio_group(take, nothing)
+            deadlock_in(caught.value)
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as others:
+        others.start_soon(parent)
+
+
 async def test_a_child_that_somebody_else_frees_is_innocent() -> None:
     """The guard was disowned: a sibling releases."""
     mutex = Mutex()

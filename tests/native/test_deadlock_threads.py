@@ -49,6 +49,24 @@ def test_a_thread_that_waits_for_itself_is_told(kind: str) -> None:
     wait().release()
 
 
+def test_a_thread_behind_one_that_waits_within_a_timeout_is_innocent(threads: ThreadPoolExecutor) -> None:
+    """It is let in beside itself when that one has left; behind one that stays it is told."""
+    lock = RwLock[None]()
+    with lock.try_read() as guard:
+        late = threads.submit(lock.blocking_write, 0.1)
+        wait_until(lambda: lock.statistics().waiting_writers == 1)
+        lock.blocking_read().release()
+        with pytest.raises(TimeoutError):
+            late.result(30)
+        stays = threads.submit(lock.blocking_write)
+        wait_until(lambda: lock.statistics().waiting_writers == 1)
+        with pytest.raises(DeadlockError):
+            lock.blocking_read()
+        guard.release()
+    stays.result(30).release()
+    assert not deadlock.limited
+
+
 @every_kind
 def test_a_thread_that_handed_its_guard_on_is_innocent(kind: str, threads: ThreadPoolExecutor) -> None:
     """It said so by `disown`: another thread releases."""
