@@ -156,7 +156,7 @@ def has_a_time_limit(task: Any) -> bool:
     return False
 
 
-@_or(True)
+@_or(False)
 def is_being_cancelled(task: Any) -> bool:
     """Was it cancelled, so that a wait which it begins ends at once? Or will callbacks alone see to that?
 
