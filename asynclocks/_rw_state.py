@@ -267,13 +267,13 @@ class ReadWriteState(PlacingSynchronizer, Generic[T]):
         # `max_readers` are in, and any of them may leave; or a second one wants to be upgradable.
         return upgradable if self._is_behind(ticket, _is_upgradable, self._queued_upgradables) else []
 
-    def _held_up_by(self, ticket: Ticket) -> list[Ticket]:
+    def _held_up_by(self, ticket: Ticket) -> list[Ticket] | None:
         present = len(self._reading) + len(self._upgradable)
         asks = ticket.request
         if asks is WRITE or type(asks) is Upgrade or self._writing or (asks is UPGRADABLE and self._upgradable):
-            return []
+            return None
         if present == self._max_readers == 1:
-            return []
+            return None
         upgradable = bool(self._upgradable)
         return [one for one in _before(ticket.before) if _writes(one) or (upgradable and _is_upgradable(one))]
 

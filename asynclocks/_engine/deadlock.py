@@ -145,9 +145,12 @@ def _stands(cycle: list[Link], task: Any, ticket: Ticket) -> bool:
 
 
 def _is_held_up_for_a_while(ticket: Ticket) -> bool:
-    """Do none but some before it in line keep it waiting, who will leave that by themselves?"""
+    """Do none but some before it in line keep it waiting, who will leave that by themselves?
+
+    Or nobody any more, while another thread is about to let it in.
+    """
     before = ticket.synchronizer._held_up_by(ticket)
-    return bool(before) and all(map(_leaves_by_itself, islice(before, MOST_BEFORE)))
+    return before is not None and all(map(_leaves_by_itself, islice(before, MOST_BEFORE)))
 
 
 def _leaves_by_itself(ticket: Ticket) -> bool:

@@ -65,9 +65,9 @@ class QueuedSynchronizer(TicketQueue):
         """Whom this waiting ticket waits for, as weak references to tasks. Asked of those that are `_followed`."""
         raise NotImplementedError
 
-    def _held_up_by(self, ticket: Ticket) -> list[Ticket]:
-        """Those before it in line without whom it would be let in now: it waits for its owners because they do."""
-        return []
+    def _held_up_by(self, ticket: Ticket) -> list[Ticket] | None:
+        """Those before it in line, if it would be let in now without them: it waits for its owners because they do."""
+        return None
 
     def _holder_sleeps(self, ticket: Ticket, backend: LoopBackend) -> bool:
         """Does an owner of what this ticket waits for wait for anything? Only then it can be for this ticket's task."""

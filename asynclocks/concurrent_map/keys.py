@@ -140,14 +140,15 @@ class KeyLock(QueuedSynchronizer):
         # One that got this line as it let go is cleared away in this moment: nobody waits for it.
         return [hold.owner for hold in holds if hold.owner is not None and hold.state is not RELEASED]
 
-    def _held_up_by(self, ticket: Ticket) -> list[Ticket]:
+    def _held_up_by(self, ticket: Ticket) -> list[Ticket] | None:
+        if self.holder is not None or ticket.request is not SHARED:
+            return None
         before = []
-        if self.holder is None and ticket.request is SHARED:
-            one = ticket.before
-            while one is not None:
-                if one.request is not SHARED:
-                    before.append(one)
-                one = one.before
+        one = ticket.before
+        while one is not None:
+            if one.request is not SHARED:
+                before.append(one)
+            one = one.before
         return before
 
     def waiting(self) -> int:

@@ -67,6 +67,46 @@ def test_a_thread_behind_one_that_waits_within_a_timeout_is_innocent(threads: Th
     assert not deadlock.limited
 
 
+# the parent: reads, awaits the child     a thread: reads, lets go, and is about to let the next one in
+#     the child: waits, for there are two readers
+def test_who_is_about_to_be_let_in_by_another_thread_is_innocent(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is in its way any more. A look in between finds no circle."""
+    lock = RwLock[None](max_readers=2)
+    looks: list[bool] = []
+    serve: Any = RwLock._hand_on
+
+    async def take() -> None:
+        async with lock.read():
+            pass
+
+    async def parent() -> None:
+        async with lock.read():
+            other = threads.submit(lock.blocking_read).result(30)
+            child = asyncio.create_task(take())
+
+            def look_first(self: Any) -> None:
+                looks.append(deadlock.is_stuck(ticket))
+                serve(self)
+
+            async def let_go() -> None:
+                await asyncio.sleep(0.01)
+                threads.submit(other.release).result(30)
+
+            await settle()
+            loop: Any = asyncio.get_running_loop()
+            (ticket,) = loop._asynclocks_parked
+            monkeypatch.setattr(RwLock, "_hand_on", look_first)
+            letting_go = asyncio.create_task(let_go())
+            await child
+            await letting_go
+
+    asyncio.run(parent())
+    assert looks
+    assert not any(looks)
+
+
 @every_kind
 def test_a_thread_that_handed_its_guard_on_is_innocent(kind: str, threads: ThreadPoolExecutor) -> None:
     """It said so by `disown`: another thread releases."""
