@@ -35,6 +35,7 @@ class OnTheirWay(dict["TrioParker", None]):
         self.clear()
 
 
+_of_parks: set[trio.CancelScope] = set()  # a wait that looks again from time to time is not limited by that
 _on_their_way = OnTheirWay()
 tell_in_child_at_last(_on_their_way)
 
@@ -64,7 +65,11 @@ class TrioParker(Ticket):
 
     async def park_until(self, end: float) -> bool:
         with trio.CancelScope(deadline=end) as scope:
-            await self.park()
+            _of_parks.add(scope)
+            try:
+                await self.park()
+            finally:
+                _of_parks.discard(scope)
         if not scope.cancelled_caught:
             return True
         del self._aborted  # it may park again
@@ -192,7 +197,7 @@ def _limits_itself(task: Task) -> bool:
     status: Any = task._cancel_status
     outside = None if nursery is None else nursery._cancel_status
     while status is not None and status is not outside:
-        if status._scope.deadline < math.inf:
+        if status._scope.deadline < math.inf and status._scope not in _of_parks:
             return True
         status = status._parent
     return False
