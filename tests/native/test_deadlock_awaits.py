@@ -418,16 +418,14 @@ async def test_what_a_later_asyncio_may_tell_in_another_way_is_not_told(
     mutex = Mutex()
 
     async def take() -> None:
-        async with Mutex(), mutex:
-            pass
+        with suppress(DeadlockError):  # nobody may be there any more whom it would reach
+            async with Mutex(), mutex:
+                pass
 
     monkeypatch.setattr(awaits, what, fail)
     async with mutex:
-        try:
-            with anyio.move_on_after(0.05):
-                await shape(take, nothing)
-        except* DeadlockError:
-            pass
+        with anyio.move_on_after(0.05):
+            await shape(take, nothing)
     await settle()  # what a shield has kept from the cancellation goes on
     async with mutex:
         pass
