@@ -40,7 +40,9 @@ Policy = Literal["raise", "warn", "off"]
 
 _policy: Policy = "raise"
 _graph = freed_in_child(allocate_lock())
-limited: set[Ticket] = set()  # that somebody waits with until a deadline
+# The `id` of each ticket that somebody waits with until a deadline. One whose wait was struck as it ended may stay. It
+# keeps no lock alive; at worst another ticket gets its `id`, and a deadlock behind that one is not told.
+limited: set[int] = set()
 waits: dict[Hashable, Ticket] = {}  # the ticket that each waiting task waits with, by the task's key
 
 
@@ -155,7 +157,7 @@ def _is_held_up_for_a_while(ticket: Ticket) -> bool:
 
 def _leaves_by_itself(ticket: Ticket) -> bool:
     """Has whoever waits with this ticket limited the time, or been cancelled?"""
-    if ticket in limited or ticket.gives_up():
+    if id(ticket) in limited or ticket.gives_up():
         return True
     task = ticket.whose()
     backend = None if task is None else _told_by(task)

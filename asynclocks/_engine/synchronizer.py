@@ -152,13 +152,13 @@ class QueuedSynchronizer(TicketQueue):
             await ticket.park()
 
     async def _park_until(self, ticket: Any, end: float) -> None:
-        limited.add(ticket)
         try:
+            limited.add(id(ticket))
             while ticket.state is QUEUED:
                 if not await ticket.park_until(end):
                     self._transact(self._expire, ticket)  # unless the grant came first
         finally:
-            limited.discard(ticket)
+            limited.discard(id(ticket))
 
     @uninterrupted
     async def _acquire_by(self, deadline: Deadline, ticket: Any, backend: LoopBackend) -> Any:
@@ -262,14 +262,14 @@ class QueuedSynchronizer(TicketQueue):
         noted = None
         try:
             if deadline < math.inf:
-                limited.add(ticket)
+                limited.add(id(ticket))
             elif self._followed and ticket.owner is not None:
                 task = ticket.owner()
                 noted = self._note(task, ticket)
                 self._look(task, ticket)
             return self._park_thread(ticket, deadline)
         finally:
-            limited.discard(ticket)
+            limited.discard(id(ticket))
             if noted is not None:
                 waits.pop(noted, None)
 
