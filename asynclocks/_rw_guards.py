@@ -211,10 +211,7 @@ class _Quiet(_Loose[T]):
 
     __slots__ = ()
 
-    def __del__(self) -> None:
-        hold = getattr(self, "_hold", None)
-        if hold is not None and hold.state is GRANTED:
-            self._give_up(hold)
+    def _tell_dropped(self) -> None: ...
 
 
 class QuietReadGuard(_Quiet[T], LooseReadGuard[T]):

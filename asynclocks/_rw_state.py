@@ -6,7 +6,7 @@ upgrade stands at the head: it needs only the readers to leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from itertools import chain, islice
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from asynclocks._engine.deadlock import waits
 from asynclocks._engine.places import PlacingSynchronizer
 from asynclocks._engine.synchronizer import GRANTED, QUEUED, RELEASED, WITHDRAWN, Ticket
+from asynclocks._engine.ticket import up_to
 from asynclocks.backends.seam import LoopBackend, uninterrupted
 from asynclocks.exceptions import GuardReleasedError
 
@@ -275,14 +276,14 @@ class ReadWriteState(PlacingSynchronizer, Generic[T]):
         if present == self._max_readers == 1:
             return None
         upgradable = bool(self._upgradable)
-        return [one for one in _before(ticket.before) if _writes(one) or (upgradable and _is_upgradable(one))]
+        return [one for one in up_to(ticket.before) if _writes(one) or (upgradable and _is_upgradable(one))]
 
     def _is_behind(self, ticket: Ticket, kind: Callable[[Ticket], bool], count: int) -> bool:
         """Is it itself, or somebody before it in line, of this kind, of which there are `count` in the whole line?"""
         if count == 0 or ticket is self._tail:
             return count > 0
         head = self._head
-        return (head is not None and kind(head)) or any(map(kind, _before(ticket)))
+        return (head is not None and kind(head)) or any(map(kind, up_to(ticket)))
 
     # Changes, inside the internal lock.
     def _change_mode(self, what: tuple[Ticket, Mode]) -> Ticket | None:
@@ -329,10 +330,3 @@ def _writes(ticket: Ticket) -> bool:
 
 def _is_upgradable(ticket: Ticket) -> bool:
     return ticket.request is UPGRADABLE
-
-
-def _before(ticket: Ticket | None) -> Iterator[Ticket]:
-    """The ticket and those before it in the line."""
-    while ticket is not None:
-        yield ticket
-        ticket = ticket.before

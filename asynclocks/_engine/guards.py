@@ -112,6 +112,17 @@ class Guard:
         raise TypeError(f"cannot pickle or copy {self!r}: only one may hold it")
 
 
+def warn_dropped(guard: Guard) -> None:
+    """Tell that a guard was forgotten."""
+    warnings.warn(
+        f"{type(guard).__name__} of {guard._of()} was dropped unreleased and is released now; "
+        "use `async with` or `with`, or call release()",
+        ResourceWarning,
+        stacklevel=3,
+        source=guard,
+    )
+
+
 class LooseGuard(Guard):
     """A guard that nobody but its user refers to: it warns and releases when it is dropped unreleased.
 
@@ -173,12 +184,14 @@ class LooseGuard(Guard):
             return
         if hold is not None and hold.state is GRANTED:
             self._give_up(hold)
-            warn_dropped(self)
+            self._tell_dropped()
 
     def _give_up(self, hold: Ticket) -> None:
         """Release what it holds, from a finalizer."""
         synchronizer = hold.synchronizer
         synchronizer._give_from_finalizer(synchronizer._release_dropped, hold)
+
+    _tell_dropped = warn_dropped
 
 
 class MappedGuard(Guard, Generic[T]):
@@ -226,17 +239,6 @@ class MappedGuard(Guard, Generic[T]):
 def give_back(hold: Ticket) -> bool:
     """Release what this ticket was granted. False: somebody did already."""
     return bool(hold.synchronizer._give_back(hold))
-
-
-def warn_dropped(guard: Guard) -> None:
-    """Tell that a guard was forgotten."""
-    warnings.warn(
-        f"{type(guard).__name__} of {guard._of()} was dropped unreleased and is released now; "
-        "use `async with` or `with`, or call release()",
-        ResourceWarning,
-        stacklevel=3,
-        source=guard,
-    )
 
 
 def shown_as(name: str, *kinds: type) -> None:

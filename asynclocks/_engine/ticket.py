@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -70,6 +70,13 @@ class Ticket:
 
     def leave(self) -> None:
         """Its sleeper was cancelled or is being closed, and will not park again."""
+
+
+def up_to(ticket: Ticket | None) -> Iterator[Ticket]:
+    """The ticket and those before it in the line, the latest first."""
+    while ticket is not None:
+        yield ticket
+        ticket = ticket.before
 
 
 class RecoveredTicket(Ticket):

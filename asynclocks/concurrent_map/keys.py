@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from asynclocks._engine.synchronizer import GRANTED, RELEASED, WITHDRAWN, QueuedSynchronizer, Reentered, Ticket
+from asynclocks._engine.ticket import up_to
 
 # What a ticket asks of a key. A ticket that comes back with another synchronizer instead is to look there.
 EXCLUSIVE: Any = "an entry"
@@ -143,13 +144,7 @@ class KeyLock(QueuedSynchronizer):
     def _held_up_by(self, ticket: Ticket) -> list[Ticket] | None:
         if self.holder is not None or ticket.request is not SHARED:
             return None
-        before = []
-        one = ticket.before
-        while one is not None:
-            if one.request is not SHARED:
-                before.append(one)
-            one = one.before
-        return before
+        return [one for one in up_to(ticket.before) if one.request is not SHARED]
 
     def waiting(self) -> int:
         """How many callers wait here: not flights but their passengers."""

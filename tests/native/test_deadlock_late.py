@@ -358,6 +358,13 @@ async def test_a_mutex_that_somebody_else_may_release_is_not_followed_late_eithe
     assert not any(looks)
 
 
+async def begin_and_fail(begin: asyncio.Future[None]) -> None:
+    """When everybody waits, let one begin: its step comes before anybody is told of the failure."""
+    await settle()
+    begin.set_result(None)
+    raise LookupError("in vain")
+
+
 TOLD_BY_CALLBACKS = [
     first_of_two, until_one_fails, gather, gather_two_gatherings, gather_what_gathers_the_other,
     gather_what_shields_the_other, until_what_gathers_one_fails, "asyncio", "anyio",
@@ -384,23 +391,18 @@ async def test_a_parent_that_is_about_to_be_told_to_go_on_is_innocent(
             with suppress(asyncio.CancelledError):
                 await take(mutex)
 
-    async def fail() -> None:
-        await settle()
-        begin.set_result(None)
-        raise LookupError("in vain")
-
     async def parent() -> None:
         async with mutex:
             if way == "asyncio":
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(take_then())
-                    tasks.create_task(fail())
+                    tasks.create_task(begin_and_fail(begin))
             elif way == "anyio":
                 async with anyio.create_task_group() as group:
                     group.start_soon(take_then)
-                    group.start_soon(fail)
+                    group.start_soon(begin_and_fail, begin)
             else:
-                children.extend([started(take_then), started(fail)])
+                children.extend([started(take_then), started(lambda: begin_and_fail(begin))])
                 await way(*children)
 
     children: list[Any] = []
@@ -426,20 +428,15 @@ async def test_a_parent_whose_group_is_about_to_cancel_it_is_innocent(group: str
         await begin
         return await take(mutex)
 
-    async def fail() -> None:
-        await settle()
-        begin.set_result(None)
-        raise LookupError("in vain")
-
     async def parent() -> None:
         async with mutex:
             if group == "asyncio":
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(fail())
+                    tasks.create_task(begin_and_fail(begin))
                     await asyncio.shield(child)
             else:
                 async with anyio.create_task_group() as theirs:
-                    theirs.start_soon(fail)
+                    theirs.start_soon(begin_and_fail, begin)
                     await asyncio.shield(child)
 
     child = started(take_then)
